@@ -1,0 +1,1 @@
+"""Fleetpulse: real-time server monitoring on Apache Kafka and Apache Spark."""

@@ -1,0 +1,1 @@
+"""What every number means. Pure: standard library only, no clock, file, network or logging."""

@@ -1,0 +1,1 @@
+"""One process each: a straight line of edges and pure steps."""
