@@ -17,7 +17,7 @@ from typing import Final
 
 from fleetpulse.domain.metric import Family, Statistic
 from fleetpulse.domain.rule import Compare, RuleSet
-from fleetpulse.domain.sample import Record
+from fleetpulse.domain.sample import Sample
 from fleetpulse.domain.window import WindowSpec
 
 _MICRO: Final = Decimal("0.000001")
@@ -84,31 +84,32 @@ def statistic(values: Sequence[float], of: Statistic, arithmetic: Arithmetic) ->
 
 
 def fold(
-    records: Iterable[Record], spec: WindowSpec, rules: RuleSet, arithmetic: Arithmetic
+    samples: Iterable[Sample], spec: WindowSpec, rules: RuleSet, arithmetic: Arithmetic
 ) -> list[WindowRow]:
     """Return every window row of a family, sorted by server id (in byte order) and start.
 
-    The executable specification: slow, literal, without a watermark. Records of topics outside the
-    family are ignored, and a metric that is not judged is too.
+    The executable specification: slow, literal, without a watermark. Samples that hold no metric of
+    the family are ignored.
     """
     family = rules.family
     first_ms: dict[str, int] = {}
     windows: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        if record.topic not in family.topics:
-            continue
-        first_ms[record.server_id] = min(first_ms.get(record.server_id, record.ts_ms), record.ts_ms)
-        for metric, value in zip(record.topic.metrics, record.values, strict=True):
-            for start_ms in spec.starts_covering(record.ts_ms):
-                windows[record.server_id, start_ms][metric.name].append(value)
+    for sample in samples:
+        for metric in family.metrics:
+            if metric.name not in sample.values:
+                continue
+            ts_ms, server_id = sample.ts_ms, sample.server_id
+            first_ms[server_id] = min(first_ms.get(server_id, ts_ms), ts_ms)
+            for start_ms in spec.starts_covering(ts_ms):
+                windows[server_id, start_ms][metric.name].append(sample.values[metric.name])
     rows = []
     for server_id, start_ms in sorted(windows, key=lambda key: (key[0].encode(), key[1])):
         if spec.is_leading_dropped and start_ms < spec.pane_start(first_ms[server_id]):
             continue
-        samples = windows[server_id, start_ms]
+        values = windows[server_id, start_ms]
         exact = [
-            statistic(samples[metric.name], metric.statistic, arithmetic)
-            if metric.statistic and samples[metric.name]
+            statistic(values[metric.name], metric.statistic, arithmetic)
+            if metric.name in values
             else None
             for metric in family.metrics
         ]

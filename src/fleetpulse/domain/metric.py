@@ -21,12 +21,12 @@ class Statistic(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One measured number of a server; `statistic` is None for one that is kept but not judged."""
+    """One measured number of a server, and what a window reports of it."""
 
     name: str
     unit: str
     highest: int
-    statistic: Statistic | None
+    statistic: Statistic
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Family:
 CPU_PCT: Final = Metric("cpu_pct", "%", 100, Statistic.MEAN)
 MEM_PCT: Final = Metric("mem_pct", "%", 100, Statistic.MEAN)
 NET_IN: Final = Metric("net_in", "KB/s", HIGHEST_RATE, Statistic.MAX)
-NET_OUT: Final = Metric("net_out", "KB/s", HIGHEST_RATE, None)
+NET_OUT: Final = Metric("net_out", "KB/s", HIGHEST_RATE, Statistic.MAX)
 DISK_IO: Final = Metric("disk_io", "ops/s", HIGHEST_RATE, Statistic.MAX)
 METRICS: Final = (CPU_PCT, MEM_PCT, NET_IN, NET_OUT, DISK_IO)
 

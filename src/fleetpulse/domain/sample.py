@@ -8,7 +8,7 @@ from fleetpulse.domain.metric import TOPICS, Topic
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The metrics of one server at `ts_ms` (UTC milliseconds) by metric name; some may be absent."""
+    """Metrics of one server at `ts_ms` (UTC milliseconds) by metric name; some may be absent."""
 
     ts_ms: int
     server_id: str
