@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from fleetpulse.codec.table import record_file_name
 from fleetpulse.codec.windows import TimeFormat, windows_file_name
 from fleetpulse.domain.aggregate import Arithmetic
-from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.metric import CPU_PCT, DISK_IO, MEM_PCT, NET_IN, Family, Metric, Topic
 from fleetpulse.domain.rule import Compare, Operator, Override, RuleSet, Threshold
@@ -133,13 +132,11 @@ class TimePart(_Section):
         """Return the zone of naive timestamps and of the outputs."""
         return dt.UTC if self.zone == "UTC" else ZoneInfo(self.zone)
 
-    def reader(self, now: dt.datetime) -> TimeReader:
-        """Return a reader for one source's timestamps; `now` is aware and says what today is."""
-        today = now.astimezone(self.tz).date()
+    def start_date(self, today: dt.date) -> dt.date:
+        """Return the date of the first clock time of a source; `today` is that of the zone."""
         if isinstance(self.date, dt.date):
-            return TimeReader(self.tz, self.date)
-        days = 1 if self.date == "yesterday" else 0
-        return TimeReader(self.tz, today - dt.timedelta(days=days))
+            return self.date
+        return today - dt.timedelta(days=1) if self.date == "yesterday" else today
 
 
 class WindowPart(_Section):
@@ -295,7 +292,7 @@ class Settings(_Section):
     compare: Annotated[Compare, Field(strict=False)] = Compare.REPORTED
     rules: Rules = Rules()
     rejects: RejectsPart = RejectsPart()
-    output_dir: Annotated[str, Field(min_length=1)] = "output"
+    output_dir: Annotated[Path, Field(strict=False)] = Path("output")
 
     def bootstrap(self) -> str:
         """Return the broker's address as `host:port`; UsageError when no host is set."""
@@ -309,11 +306,11 @@ class Settings(_Section):
 
     def record_path(self, topic: Topic) -> Path:
         """Return the file that a consumer keeps for a topic."""
-        return Path(self.output_dir) / record_file_name(topic)
+        return self.output_dir / record_file_name(topic)
 
     def windows_path(self, family: Family) -> Path:
         """Return the file of a family's window rows."""
-        return Path(self.output_dir) / windows_file_name(family, self.team_number)
+        return self.output_dir / windows_file_name(family, self.team_number)
 
     def rule_set(self, family: Family) -> RuleSet:
         """Return a family's rules as data."""

@@ -106,9 +106,12 @@ def _mapping(
         else:
             try:
                 values[key] = loader.construct_object(value_node, deep=True)
-            except (ValueError, yaml.constructor.ConstructorError) as err:
-                found = getattr(value_node, "value", "")
+            except ValueError as err:  # a date that the calendar lacks
                 raise UsageError(
-                    f"{where}:{line}: {dotted}: found {str(found)[:60]!r}, wanted a plain value"
+                    f"{where}:{line}: {dotted}: found {value_node.value!r}: {err}"
+                ) from err
+            except yaml.constructor.ConstructorError as err:
+                raise UsageError(
+                    f"{where}:{line}: {dotted}: tags such as {value_node.tag} are not taken"
                 ) from err
     return values
