@@ -63,4 +63,5 @@ def number_text(value: float) -> str:
 
 
 def _quoted(found: object) -> str:
-    return repr(found)[:60]
+    # The text of nested lists could be deeper than the interpreter's recursion limit.
+    return type(found).__name__ if isinstance(found, list | dict) else repr(found)[:60]

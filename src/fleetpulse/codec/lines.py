@@ -26,11 +26,18 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[Line]:
     rest = b""
     for chunk in chunks:
         parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()[: MAX_INPUT_BYTES + 1]
+        # One byte more than a line keeps, because that byte may be the CR of its end.
+        rest = parts.pop()[: MAX_INPUT_BYTES + 2]
         for part in parts:
             number += 1
             content = part.removesuffix(b"\r")[: MAX_INPUT_BYTES + 1]
-            if content.strip():
+            if not _is_blank(content):
                 yield Line(number, content)
-    if rest.strip():
-        yield Line(number + 1, rest.removesuffix(b"\r"))
+    content = rest.removesuffix(b"\r")[: MAX_INPUT_BYTES + 1]
+    if not _is_blank(content):
+        yield Line(number + 1, content)
+
+
+def _is_blank(content: bytes) -> bool:
+    # What followed the blanks of an oversized line is cut off: such a line is never left out.
+    return not content.strip() and len(content) <= MAX_INPUT_BYTES

@@ -91,18 +91,16 @@ def read_header(
     if isinstance(cells, Reject):
         raise UsageError(f"{where}: the header is {cells.reject_class} ({cells.reason}); {wanted}")
     names = [cell.strip().lower() for cell in cells]
-    found = ", ".join(names)[:200]
+    found = repr(", ".join(names)[:200])
+    needed = [_TIME_NAMES[0], _SERVER_NAME, *(metric.name for metric in metrics)]
     columns: dict[str, int] = {}
     for column, name in enumerate(names):
         key = _TIME_NAMES[0] if name in _TIME_NAMES else name
-        if key in columns:
+        if key in columns and key in needed:
             raise UsageError(f"{where}: the header names {key} twice ({found}); {wanted}")
         columns[key] = column
-    needed = [_TIME_NAMES[0], _SERVER_NAME, *(metric.name for metric in metrics)]
     if missing := [name for name in needed if name not in columns]:
-        raise UsageError(
-            f"{where}: the header lacks {', '.join(missing)}; found {found!r}; {wanted}"
-        )
+        raise UsageError(f"{where}: the header lacks {', '.join(missing)}; found {found}; {wanted}")
     return TableReader(
         width=len(names),
         time_column=columns[_TIME_NAMES[0]],

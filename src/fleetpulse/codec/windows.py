@@ -1,7 +1,5 @@
 """Window rows as CSV: CPU_MEM.csv and NET_DISK.csv."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from datetime import tzinfo
 from enum import StrEnum
@@ -61,6 +59,7 @@ def _decimal(hundredths: int | None) -> str:
 
 
 def _quoted(label: str) -> str:
-    cell = io.StringIO()
-    csv.writer(cell, lineterminator="").writerow((label, ""))
-    return cell.getvalue()[:-1]
+    # Not csv.writer: that of Python 3.11 quotes no line end but its own.
+    if not any(char in label for char in ',"\r\n'):
+        return label
+    return '"' + label.replace('"', '""') + '"'
