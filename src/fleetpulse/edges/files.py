@@ -2,8 +2,9 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,13 @@ from fleetpulse.domain.errors import DiskError, FleetpulseError, UsageError
 CHUNK_BYTES: Final = 1 << 20
 # Outputs are for their owner and group; the umask can only take more away.
 _FILE_MODE: Final = 0o640
+_WRONG_PATHS: Final = {
+    errno.EISDIR: "this is a folder, wanted a file",
+    errno.ENOTDIR: "a part of this path is a file, wanted a folder; check the path",
+    errno.EEXIST: "a part of this path is a file, wanted a folder; check the path",
+    errno.ENAMETOOLONG: "the name is too long for a file; choose a shorter one",
+    errno.ELOOP: "a symbolic link is in the way; choose another path",
+}
 
 
 def read_chunks(path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
@@ -40,11 +48,15 @@ def atomic_writer(path: Path) -> Iterator[Callable[[str], object]]:
     """Give a function that writes text to `path`, which appears whole and synced at the end.
 
     The text goes to a temporary file in the same folder (made if it is missing); on an error that
-    file is removed and what was at `path` stays. Raises DiskError where writing fails.
+    file is removed and what was at `path` stays. Raises UsageError where no file can be (a folder
+    or device is there, or there is no permission), and DiskError where writing fails.
     """
+    if not path.name:
+        raise _explained(IsADirectoryError(errno.EISDIR, ""), path, "write")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_device(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         descriptor = os.open(partial, flags, _FILE_MODE)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
@@ -60,17 +72,27 @@ def atomic_writer(path: Path) -> Iterator[Callable[[str], object]]:
     except OSError as err:
         raise _explained(err, path, "write") from err
     finally:
-        partial.unlink(missing_ok=True)
+        # Where it cannot be removed it could not be made either, and that error is the news.
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _refuse_device(path: Path) -> None:
+    # Renaming over /dev/null or a named pipe would take it from everybody else.
+    with suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UsageError(f"{path}: this is a device or pipe, wanted a file")
 
 
 def _explained(err: OSError, path: Path, verb: str) -> FleetpulseError:
-    reason = os.strerror(err.errno) if err.errno else str(err)
     if err.errno == errno.ENOENT and verb == "read":
         return UsageError(f"{path}: there is no such file; check the path")
-    if err.errno == errno.EISDIR:
-        return UsageError(f"{path}: this is a folder, wanted a file")
     if err.errno in (errno.EACCES, errno.EPERM):
         return UsageError(f"{path}: no permission to {verb} it; check its owner and mode")
+    if err.errno in _WRONG_PATHS:
+        return UsageError(f"{path}: {_WRONG_PATHS[err.errno]}")
+    reason = os.strerror(err.errno) if err.errno else str(err)
     if err.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskError(f"{path}: the disk is full ({reason}); make room and run this again")
     return DiskError(f"{path}: cannot {verb} it ({reason}); check the disk and run this again")
