@@ -165,11 +165,11 @@ class WindowPart(_Section):
 
     def spec(self, first_event_ms: int | None = None) -> WindowSpec:
         """Return the windows; `first_event_ms` is the input's earliest instant, for first_event."""
-        slide_ms = self.slide_s * 1000
+        size_ms, slide_ms = self.size_s * 1000, self.slide_s * 1000
         origin_ms = self.origin * 1000 if isinstance(self.origin, int) else 0
         if self.origin == "first_event" and first_event_ms is not None:
-            origin_ms = first_event_ms // 1000 * 1000 % slide_ms
-        return WindowSpec(self.size_s * 1000, slide_ms, origin_ms, self.leading == "drop")
+            origin_ms = WindowSpec(size_ms, slide_ms).origin_of_first_event(first_event_ms)
+        return WindowSpec(size_ms, slide_ms, origin_ms, self.leading == "drop")
 
 
 class ThresholdPart(_Section):
