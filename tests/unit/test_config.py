@@ -181,8 +181,8 @@ def test_command_line_wins_over_the_environment(tmp_path: Path) -> None:
         (
             "output_dir: !!python/object/apply:os.system ['ls']",
             (
-                "c.yaml:1: output_dir: tags such as tag:yaml.org,2002:python/object/apply:os.system "
-                "are not taken"
+                "c.yaml:1: output_dir: tags such as "
+                "tag:yaml.org,2002:python/object/apply:os.system are not taken"
             ),
         ),
         ("window: {size_s: 30", "c.yaml:1: not YAML: expected ',' or '}', but got '<stream end>'"),
