@@ -22,6 +22,12 @@ class UsageError(FleetpulseError):
     exit_code = 2
 
 
+class DeliveryFailed(FleetpulseError):
+    """The broker did not acknowledge every message; the others are there."""
+
+    retriable = True
+
+
 class ServiceUnreachable(FleetpulseError):
     """An outside service (broker, registry) does not answer; trying again may help."""
 
