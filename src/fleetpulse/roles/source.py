@@ -50,7 +50,7 @@ class Simulated:
     Its incidents go to `incidents_path` as CSV, or are said as they end.
     """
 
-    fleet: Fleet = Fleet()
+    fleet: Fleet
     incidents_path: Path | None = None
 
 

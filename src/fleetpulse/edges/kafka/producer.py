@@ -122,9 +122,9 @@ class RecordProducer:
         Once `stop` is set it waits STOP_GRACE_S at most and then counts the record as failed.
         """
         topic_name = self._topic_names[record.topic]
-        self._sent[topic_name] += 1
         key = record.server_id.encode()
         value = encode_message(record)
+        self._sent[topic_name] += 1
         while True:
             try:
                 self._client.produce(topic_name, value, key, timestamp=record.ts_ms)
