@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from fleetpulse.domain.errors import DiskError, FleetpulseError, UsageError
 CHUNK_BYTES: Final = 1 << 20
 # Outputs are for their owner and group; the umask can only take more away.
 _FILE_MODE: Final = 0o640
+_OUR_MARK: Final = ".fleetpulse-run"
 _WRONG_PATHS: Final = {
     errno.EISDIR: "this is a folder, wanted a file",
     errno.ENOTDIR: "a part of this path is a file, wanted a folder; check the path",
@@ -75,6 +77,27 @@ def atomic_writer(path: Path) -> Iterator[Callable[[str], object]]:
         # Where it cannot be removed it could not be made either, and that error is the news.
         with suppress(OSError):
             partial.unlink()
+
+
+def renewed_folder(path: Path) -> None:
+    """Make `path` an empty folder of ours: what an earlier run left in it is removed.
+
+    A hidden mark tells our folders from others. Raises UsageError for a folder that holds anything
+    without that mark, and DiskError where it cannot be emptied or made.
+    """
+    mark = path / _OUR_MARK
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            if not mark.is_file():
+                raise UsageError(
+                    f"{path}: this folder holds files that are not ours to remove; "
+                    "choose a new or empty one"
+                )
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as err:
+        raise _explained(err, path, "write") from err
 
 
 def _refuse_device(path: Path) -> None:

@@ -1,0 +1,28 @@
+"""The commands.
+
+A role is imported inside its own command, so that each starts fast and alone.
+"""
+
+import typer
+
+from fleetpulse.cli import produce, settings
+from fleetpulse.cli.console import run
+
+app = typer.Typer(
+    name="fleetpulse",
+    help="Real-time server monitoring on Apache Kafka and Apache Spark.",
+    epilog="Every command explains itself: fleetpulse COMMAND --help",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.command()(produce.producer)
+app.command()(produce.simulate)
+app.add_typer(settings.app, name="config")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command in `arguments` (default: those of the process) and return its exit code."""
+    return run(app, arguments)
