@@ -51,6 +51,20 @@ class WindowSpec:
         newest = self.pane_start(event_ms)
         return range(newest, newest - self.size_ms, -self.slide_ms)
 
+    def span_ms(self, first_ms: int, last_ms: int) -> int:
+        """Return the time from the first row's start to the last row's end.
+
+        `first_ms` and `last_ms` are the earliest and latest sample of all servers: whichever server
+        has the earliest, its first row starts there.
+
+        >>> WindowSpec().span_ms(25_000, 25_000), WindowSpec(is_leading_dropped=False).span_ms(0, 0)
+        (30000, 50000)
+        """
+        first_start = self.pane_start(first_ms)
+        if not self.is_leading_dropped:
+            first_start -= self.size_ms - self.slide_ms
+        return self.pane_start(last_ms) + self.size_ms - first_start
+
     def origin_of_first_event(self, first_ms: int) -> int:
         """Return the origin that puts a window's start on the whole second of the first event."""
         return first_ms // 1000 * 1000 % self.slide_ms

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from fleetpulse.domain.errors import DiskError, FleetpulseError, UsageError
@@ -98,6 +99,21 @@ def renewed_folder(path: Path) -> None:
         mark.touch()
     except OSError as err:
         raise _explained(err, path, "write") from err
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Give a hidden folder next to `beside` that is removed, with all in it, at the end.
+
+    The folder that it lies in is made if it is missing. Raises as `atomic_writer` does.
+    """
+    try:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(prefix=f".{beside.name}.", dir=beside.parent)
+    except OSError as err:
+        raise _explained(err, beside.parent, "write") from err
+    with folder as path:
+        yield Path(path)
 
 
 def _refuse_device(path: Path) -> None:
