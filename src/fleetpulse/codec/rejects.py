@@ -21,6 +21,11 @@ def file_reject_line(file_name: str, line_number: int, reject: Reject, line: byt
     return _line({"file": file_name, "line": line_number}, reject, line)
 
 
+def rejects_file_name(role: str) -> str:
+    """Return the name of the file that a role keeps its rejects in."""
+    return f"rejects.{role}.jsonl"
+
+
 def _line(place: dict[str, object], reject: Reject, raw: bytes) -> str:
     # Backslashes escape what is not UTF-8, JSON the rest: a terminal never sees a control
     # character.

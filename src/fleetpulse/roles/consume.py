@@ -1,0 +1,121 @@
+"""consumer1 and consumer2: a family's two topics -> CSV files and rejects, exactly once."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+from typing import Final
+
+from fleetpulse.codec.intake import Intake
+from fleetpulse.codec.rejects import rejects_file_name
+from fleetpulse.codec.table import record_file_name, table_header
+from fleetpulse.config import Settings
+from fleetpulse.domain.errors import FleetpulseError
+from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
+from fleetpulse.domain.reject import RejectLimit
+from fleetpulse.edges.kafka.consumer import LogConsumer
+from fleetpulse.edges.sink import FileSpec, open_sink
+from fleetpulse.roles.transfer import LOST_OFFSETS, OnGap, Transfer
+
+CONSUMER_NAMES: Final = {CPU_MEM.name: "consumer1", NET_DISK.name: "consumer2"}
+CONNECT_TIMEOUT_S: Final = 30.0
+_ALARM_EVERY_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumeSummary:
+    """What a run did: rows by file name and rejects by class, of this run and in all.
+
+    `is_caught_up` is True where the run ended because all was read and nothing new came;
+    `lost_offsets` counts what gaps of the topics ever took.
+    """
+
+    rows: Mapping[str, int]
+    total_rows: Mapping[str, int]
+    rejects: Mapping[str, int]
+    total_rejects: Mapping[str, int]
+    lost_offsets: int
+    is_caught_up: bool
+    seconds: float
+
+
+def consume(
+    settings: Settings,
+    family: Family,
+    *,
+    stop: Event,
+    say: Callable[[str], None],
+    until_idle_s: float | None = None,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    on_gap: OnGap = OnGap.STOP,
+) -> ConsumeSummary:
+    """Read the family's topics into files until `stop` is set, or all is read and nothing comes.
+
+    `until_idle_s` is how long nothing may come. When too much input is bad the role says so every
+    minute and waits for `stop`; a run with `until_idle_s` raises FleetpulseError instead. Raises
+    UsageError, ServiceUnreachable (no broker or topics within `connect_timeout_s`; later outages
+    are waited out), AlreadyRunning, DiskError, DamagedState and DataChanged (a file, or a topic
+    that broke while `on_gap` is stop).
+    """
+    started_s = time.monotonic()
+    name = CONSUMER_NAMES[family.name]
+    bootstrap = settings.bootstrap()
+    tables = [FileSpec(record_file_name(one), table_header(one.metrics)) for one in family.topics]
+    rejects_file = rejects_file_name(name)
+    with open_sink(settings.output_dir, name, [*tables, FileSpec(rejects_file)]) as sink:
+        for file_name, size_bytes in sink.cut_bytes.items():
+            say(f"{file_name}: cut {size_bytes} bytes that an earlier run did not commit")
+        files_before, counters_before = sink.files, dict(sink.counters)
+        intake = _intake(settings, family)
+        consumer = LogConsumer(bootstrap, f"fleetpulse-{name}", list(intake.topics))
+        try:
+            transfer = Transfer(consumer, sink, intake, rejects_file, on_gap, stop, say)
+            is_caught_up = transfer.locate(connect_timeout_s) and transfer.run(until_idle_s)
+        finally:
+            consumer.close()
+        if transfer.tripped:
+            alarm = _alarm(settings, rejects_file, transfer.tripped)
+            if until_idle_s is not None:
+                raise FleetpulseError(alarm)
+            _pause(alarm, stop, say)
+        total_rows = {table.name: sink.files[table.name].lines for table in tables}
+        totals = _rejects(sink.counters)
+        return ConsumeSummary(
+            rows={one: total - files_before[one].lines for one, total in total_rows.items()},
+            total_rows=total_rows,
+            rejects=dict(totals - _rejects(counters_before)),
+            total_rejects=dict(totals),
+            lost_offsets=sink.counters.get(LOST_OFFSETS, 0),
+            is_caught_up=is_caught_up,
+            seconds=time.monotonic() - started_s,
+        )
+
+
+def _intake(settings: Settings, family: Family) -> Intake:
+    return Intake(
+        topics={settings.topics.name(topic): topic for topic in family.topics},
+        limit=RejectLimit(settings.rejects.max_ratio, settings.rejects.max_in_a_row),
+        zone=settings.time.tz,
+        start_date=settings.time.start_date(datetime.now(settings.time.tz).date()),
+    )
+
+
+def _alarm(settings: Settings, rejects_file: str, tripped: str) -> str:
+    return (
+        f"paused: {tripped}; see {settings.output_dir / rejects_file} for what is wrong and mend "
+        "its sender, then start this again: it goes on behind them (limits: "
+        f"rejects.max_in_a_row {settings.rejects.max_in_a_row}, "
+        f"rejects.max_ratio {settings.rejects.max_ratio:g})"
+    )
+
+
+def _pause(alarm: str, stop: Event, say: Callable[[str], None]) -> None:
+    say(alarm)
+    while not stop.wait(_ALARM_EVERY_S):
+        say(alarm)
+
+
+def _rejects(counters: Mapping[str, int]) -> Counter[str]:
+    return Counter({name: n for name, n in counters.items() if name != LOST_OFFSETS})
