@@ -131,7 +131,7 @@ def test_no_broker_is_service_unreachable_and_says_what_to_check() -> None:
 def test_missing_topics_are_named_with_the_command_that_makes_them() -> None:
     broker = Broker()
     with pytest.raises(UsageError, match=r"no topic topic-cpu, .*fleetpulse topics create"):
-        RecordProducer(broker.bootstrap, NAMES).connect(10, Event())
+        RecordProducer(broker.bootstrap, NAMES).connect(1, Event())
     broker.close()
 
 

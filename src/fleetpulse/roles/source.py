@@ -11,11 +11,13 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
+from fleetpulse.codec.field import check_server_id
 from fleetpulse.codec.incidents import incident_line, incidents_header
 from fleetpulse.codec.rejects import file_reject_line
 from fleetpulse.codec.table import read_table
 from fleetpulse.config import Settings
 from fleetpulse.domain.clock import TimeReader, iso_text
+from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.incident import KnownIncident
 from fleetpulse.domain.metric import DISK_IO, METRICS
 from fleetpulse.domain.reject import RejectClass, RejectLimit
@@ -100,7 +102,9 @@ def open_source(
         with atomic_writer(settings.output_dir / REJECTS_FILE) as write:
             yield _dataset(settings, source.path, write)
     elif isinstance(source, Live):
-        server_id = source.server_id or host_server_id()
+        server_id = host_server_id() if source.server_id is None else source.server_id
+        if (bad := check_server_id(server_id)) is not None:
+            raise UsageError(bad.reason)
         say(f"this host is {server_id}: one sample a second")
         yield Feed(_live(server_id, replay, stop, say), is_finite=False)
     elif source.incidents_path is None:

@@ -27,6 +27,9 @@ STOP_GRACE_S: Final = 3.0
 _POLL_EVERY: Final = 500
 _WAIT_S: Final = 0.1
 _METADATA_TIMEOUT_S: Final = 1.0
+# A topic that was just created takes a moment until every client can see it.
+_NEW_TOPIC_S: Final = 5.0
+_NO_ANSWER: Final = "no answer"
 
 # The client writes to stderr by itself unless it is given a logger; what it says reaches the user
 # as the reason in our own messages instead.
@@ -57,7 +60,7 @@ class RecordProducer:
         self._failed: Counter[str] = Counter()
         self.failed = 0
         self._reasons: Counter[str] = Counter()
-        self._last_error = "no answer"
+        self._last_error = _NO_ANSWER
         self._advertised = bootstrap
         self._stop_deadline_s: float | None = None
         self._until_poll = _POLL_EVERY
@@ -92,28 +95,18 @@ class RecordProducer:
         Raises ServiceUnreachable after `timeout_s`, and UsageError where topics are missing.
         """
         deadline_s = time.monotonic() + timeout_s
+        missing: list[str] = []
         while not stop.is_set():
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise ServiceUnreachable(
-                    f"broker {self._bootstrap}: no answer within {timeout_s:g} s "
-                    f"({self._last_error}); check that it runs (fleetpulse broker status), that "
-                    "hosts.broker and broker.port are right, that its advertised listener is an "
-                    "address that this machine reaches, and that the VPN is up"
-                )
-            try:
-                found = self._client.list_topics(timeout=min(left_s, _METADATA_TIMEOUT_S))
-            except KafkaException as err:
-                self._client.poll(0)
-                if self._last_error == "no answer":
-                    self._last_error = err.args[0].str()
-                stop.wait(_WAIT_S)
-                continue
-            self._advertised = ", ".join(
-                f"{broker.host}:{broker.port}" for broker in found.brokers.values()
-            )
-            self._check_topics(set(found.topics))
-            return True
+                raise self._no_topics(missing) if missing else self._unreachable(timeout_s)
+            found = self._topics_found(min(left_s, _METADATA_TIMEOUT_S))
+            if found is not None:
+                missing = [name for name in self._topic_names.values() if name not in found]
+                if not missing:
+                    return True
+                deadline_s = min(deadline_s, time.monotonic() + _NEW_TOPIC_S)
+            stop.wait(_WAIT_S)
         return False
 
     def send(self, record: Record, stop: Event) -> None:
@@ -170,13 +163,32 @@ class RecordProducer:
         """Return the addresses that the broker told its clients to use."""
         return self._advertised
 
-    def _check_topics(self, found: set[str]) -> None:
-        missing = [name for name in self._topic_names.values() if name not in found]
-        if missing:
-            raise UsageError(
-                f"broker {self._bootstrap}: there is no topic {', '.join(missing)}; "
-                "make them with: fleetpulse topics create"
-            )
+    def _topics_found(self, timeout_s: float) -> set[str] | None:
+        try:
+            found = self._client.list_topics(timeout=timeout_s)
+        except KafkaException as err:
+            self._client.poll(0)
+            if self._last_error == _NO_ANSWER:
+                self._last_error = err.args[0].str()
+            return None
+        self._advertised = ", ".join(
+            f"{broker.host}:{broker.port}" for broker in found.brokers.values()
+        )
+        return set(found.topics)
+
+    def _no_topics(self, missing: list[str]) -> UsageError:
+        return UsageError(
+            f"broker {self._bootstrap}: there is no topic {', '.join(missing)}; "
+            "make them with: fleetpulse topics create"
+        )
+
+    def _unreachable(self, timeout_s: float) -> ServiceUnreachable:
+        return ServiceUnreachable(
+            f"broker {self._bootstrap}: no answer within {timeout_s:g} s ({self._last_error}); "
+            "check that it runs (fleetpulse broker status), that hosts.broker and broker.port are "
+            "right, that its advertised listener is an address that this machine reaches, and that "
+            "the VPN is up"
+        )
 
     def _is_grace_over(self, stop: Event) -> bool:
         if not stop.is_set():
