@@ -40,7 +40,7 @@ class ProduceSummary:
     error: FleetpulseError | None
 
 
-def produce(  # noqa: PLR0913  what to send, and the four ways to talk with the caller
+def produce(
     settings: Settings,
     source: Source,
     replay: Replay,
