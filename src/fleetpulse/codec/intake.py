@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, tzinfo
 
 from fleetpulse.codec.message import decode_message
+from fleetpulse.codec.plain import PlainForm
 from fleetpulse.codec.rejects import message_reject_line
 from fleetpulse.codec.table import record_line
 from fleetpulse.domain.clock import TimeReader
@@ -30,7 +31,7 @@ class Taken:
 class Drained:
     """What the messages became; each is in exactly one of these lines, in its partition's order."""
 
-    rows: Mapping[Topic, Sequence[str]]
+    rows: Mapping[Topic, Sequence[bytes]]
     reject_lines: Sequence[str]
     rejects: Mapping[str, int]
 
@@ -47,7 +48,8 @@ class Intake:
     zone: tzinfo
     start_date: date
     _readers: dict[Partition, TimeReader] = field(default_factory=dict)
-    _rows: dict[Topic, list[str]] = field(default_factory=dict)
+    _forms: dict[Topic, PlainForm] = field(default_factory=dict)
+    _rows: dict[Topic, list[bytes]] = field(default_factory=dict)
     _reject_lines: list[str] = field(default_factory=list)
     _rejects: Counter[str] = field(default_factory=Counter)
 
@@ -75,13 +77,19 @@ class Intake:
         topic = self.topics[partition.topic_name]
         times = self._reader(partition, clock)
         rows = self._rows.setdefault(topic, [])
+        form = self._forms.setdefault(topic, PlainForm.of(topic))
+        plain_line = form.line
         unnoted = len(rows)
         tripped = None
         count = len(payloads)
         for number, payload in enumerate(payloads):
+            if payload is not None and (line := plain_line(payload)) is not None:
+                rows.append(line)
+                continue
             found = decode_message(topic, payload, times)
             if not isinstance(found, Reject):
-                rows.append(record_line(found))
+                rows.append(record_line(found).encode())
+                form.learn(found)
                 continue
             self._note_rows(len(rows) - unnoted)
             unnoted = len(rows)

@@ -176,7 +176,7 @@ class Transfer:
             return
         drained = self.intake.drain()
         lines = {
-            record_file_name(topic): Lines("".join(rows).encode(), len(rows))
+            record_file_name(topic): Lines(b"".join(rows), len(rows))
             for topic, rows in drained.rows.items()
             if rows
         }

@@ -116,6 +116,8 @@ class LogConsumer:
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 200,
+                # The default of a second leaves the queue empty most of the time.
+                "fetch.queue.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 1000,
                 "queued.max.messages.kbytes": _QUEUE_KB,
                 "error_cb": self._on_error,
@@ -151,16 +153,23 @@ class LogConsumer:
         lows = self._survey.lows(list(topic_ids), timeout_s)
         highs = self._survey.highs(list(topic_ids), timeout_s)
         self._is_broken = False
-        facts = {}
-        for partition, topic_id in topic_ids.items():
-            seen = LogFacts(topic_id, lows[partition], highs[partition])
-            position = known.get(partition)
-            if position is not None and position.last and needs_fingerprint(position, seen):
-                found = self._fingerprint_at(partition, position.last.offset, deadline_s)
-                seen = replace(seen, fingerprint=found)
-            facts[partition] = seen
+        facts = {
+            partition: LogFacts(topic_id, lows[partition], highs[partition])
+            for partition, topic_id in topic_ids.items()
+        }
+        last_offsets = {
+            partition: position.last.offset
+            for partition, position in known.items()
+            if position.last
+            and partition in facts
+            and needs_fingerprint(position, facts[partition])
+        }
+        found = self._fingerprints_at(last_offsets, deadline_s)
         self._client.unassign()
-        return facts
+        return {
+            partition: replace(seen, fingerprint=found.get(partition))
+            for partition, seen in facts.items()
+        }
 
     def assign(self, positions: Iterable[Position]) -> None:
         """Read these partitions, each from its next offset on, and no others."""
@@ -234,16 +243,28 @@ class LogConsumer:
     def _consume(self, most: int, timeout_s: float) -> list[_Message]:
         return cast("list[_Message]", self._client.consume(most, timeout_s))
 
-    def _fingerprint_at(self, partition: Partition, offset: int, deadline_s: float) -> int | None:
-        self._client.assign([TopicPartition(partition.topic_name, partition.number, offset)])
-        while time.monotonic() < deadline_s:
-            for message in self._consume(1, _PROBE_WAIT_S):
+    def _fingerprints_at(
+        self, offsets: Mapping[Partition, int], deadline_s: float
+    ) -> dict[Partition, int]:
+        """Return the fingerprint of the record at each of these offsets, where there is one."""
+        asked = dict(offsets)
+        found = {}
+        while asked:
+            if time.monotonic() >= deadline_s:
+                raise self._survey.unreachable(f"no record of {next(iter(asked))} came")
+            # All at once: the client takes a second to learn of a topic that it meets later.
+            self._client.assign(
+                [TopicPartition(at.topic_name, at.number, offset) for at, offset in asked.items()]
+            )
+            for message in self._consume(_FIRST_MESSAGES, _PROBE_WAIT_S):
+                partition = Partition(message.topic(), message.partition())
                 error = message.error()
                 if error is None:
-                    return _fingerprint(message) if message.offset() == offset else None
-                if error.code() == _END or error.code() in _BROKEN:
-                    return None
-        raise self._survey.unreachable(f"no record of {partition} came")
+                    if asked.pop(partition, None) == message.offset():
+                        found[partition] = _fingerprint(message)
+                elif error.code() == _END or error.code() in _BROKEN:
+                    asked.pop(partition, None)
+        return found
 
     def _fetched(
         self, partition: Partition, messages: list[_Message], end: int | None
