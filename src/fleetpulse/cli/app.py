@@ -5,7 +5,7 @@ A role is imported inside its own command, so that each starts fast and alone.
 
 import typer
 
-from fleetpulse.cli import produce, settings
+from fleetpulse.cli import broker, consume, demo, produce, settings, spark
 from fleetpulse.cli.console import run
 
 app = typer.Typer(
@@ -18,7 +18,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# In the order of --help: first what a newcomer types, then the roles along the way of the data.
+app.command()(demo.demo)
+app.command()(broker.setup)
+app.add_typer(broker.app, name="broker")
 app.command()(produce.producer)
+app.command()(consume.consumer1)
+app.command()(consume.consumer2)
+app.command()(spark.spark_job1)
+app.command()(spark.spark_job2)
+app.command()(spark.spark_jobs)
 app.command()(produce.simulate)
 app.add_typer(settings.app, name="config")
 

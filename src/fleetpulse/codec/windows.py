@@ -54,6 +54,18 @@ def format_windows(
         yield f"{row.server_id},{start},{end},{first},{second},{quoted(row.alert)}\n"
 
 
+def window_cells(row: WindowRow, zone: tzinfo) -> dict[str, object]:
+    """Return a row for scripts: `values` by column name as printed, ISO instants, and the alert."""
+    values = zip(_COLUMNS[row.family], map(_decimal, row.hundredths), strict=True)
+    return {
+        "server_id": row.server_id,
+        "start": iso_text(row.start_ms, zone),
+        "end": iso_text(row.end_ms, zone),
+        "values": dict(values),
+        "alert": row.alert,
+    }
+
+
 def _decimal(hundredths: int | None) -> str:
     return "" if hundredths is None else f"{hundredths // 100}.{hundredths % 100:02d}"
 

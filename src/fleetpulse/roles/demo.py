@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import FleetpulseError
-from fleetpulse.domain.metric import TOPICS
+from fleetpulse.domain.metric import FAMILIES
 from fleetpulse.edges.files import renewed_folder
 from fleetpulse.edges.process import Child, free_port
 
@@ -129,13 +129,12 @@ def _stop_broker(stage: Stage, data: Path, report: DemoReport, say: Callable[[st
 
 
 def _check(settings: Settings, report: DemoReport) -> None:
-    sent: Mapping[str, int] = report.produced["messages"]
-    for name in map(settings.topics.name, TOPICS):
-        kept = sum(
-            one[part].get(name, 0) for one in report.consumed for part in ("rows", "rejected")
-        )
-        if kept != sent.get(name, 0):
+    for family, consumed in zip(FAMILIES, report.consumed, strict=True):
+        names = [settings.topics.name(topic) for topic in family.topics]
+        sent = sum(report.produced["messages"].get(name, 0) for name in names)
+        kept = sum(consumed["rows"].values()) + sum(consumed["rejects"].values())
+        if kept != sent:
             raise FleetpulseError(
-                f"{name}: {sent.get(name, 0)} messages were sent, but {kept} are in the files of "
+                f"{', '.join(names)}: {sent} messages were sent, but {kept} are in the files of "
                 f"{report.output}; please report this with that folder"
             )
