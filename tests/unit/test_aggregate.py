@@ -144,6 +144,14 @@ def test_float32_takes_the_mean_in_64_bits() -> None:
     )
 
 
+def test_float32_sums_without_rounding_on_the_way() -> None:
+    # One by one, each small value would be lost in the great one; together they are not.
+    values = [100_000_000, *[4e-9] * 4]
+    forth = statistic(values, Statistic.MEAN, Arithmetic.FLOAT32)
+    assert forth == statistic(values[::-1], Statistic.MEAN, Arithmetic.FLOAT32)
+    assert forth > 20_000_000
+
+
 def test_float32_and_exact_can_differ_in_a_reported_digit() -> None:
     # 0.285 is a tie; as a float32 it is 0.28499999642372131.
     row = {"spec": WindowSpec(10_000, 10_000)}
