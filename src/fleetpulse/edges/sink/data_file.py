@@ -6,7 +6,7 @@ its time says that somebody touched it after the last commit.
 
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -64,27 +64,32 @@ class DataFile:
             raise
 
     def append(self, data: bytes, lines: int) -> None:
-        """Write bytes behind what is there; they count once `pending` is committed."""
+        """Write bytes behind what is there; they count once `pending` is committed.
+
+        Raises DataChanged before it writes where the file's length changed meanwhile.
+        """
         state = self.pending
         try:
+            size_bytes = os.fstat(self._descriptor).st_size
+            if size_bytes != state.committed_bytes:
+                raise self._changed(f"it has {size_bytes} bytes now")
             write_all(self._descriptor, data, state.committed_bytes)
         except OSError as err:
             raise explained(err, self.path, "write") from err
         self._tail = (self._tail + data)[-TAIL_BYTES:]
-        self.pending = FileState(
-            name=state.name,
+        self.pending = replace(
+            state,
             committed_bytes=state.committed_bytes + len(data),
             lines=state.lines + lines,
             running_crc=zlib.crc32(data, state.running_crc),
             tail_crc=zlib.crc32(self._tail),
-            modified_ns=state.modified_ns,
         )
 
     def sync(self) -> None:
         """Make the appended bytes durable, and see that the file is still the one at its path.
 
-        A file that was deleted, replaced or changed in length meanwhile raises DataChanged before
-        anything of it is committed.
+        A file that was deleted or replaced meanwhile raises DataChanged before anything of it is
+        committed.
         """
         try:
             sync_data(self._descriptor)
@@ -97,17 +102,7 @@ class DataFile:
             raise self._changed("the file is gone") from err
         if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
             raise self._changed("another file is in its place")
-        state = self.pending
-        if ours.st_size != state.committed_bytes:
-            raise self._changed(f"it has {ours.st_size} bytes, wanted {state.committed_bytes}")
-        self.pending = FileState(
-            state.name,
-            state.committed_bytes,
-            state.lines,
-            state.running_crc,
-            state.tail_crc,
-            ours.st_mtime_ns,
-        )
+        self.pending = replace(self.pending, modified_ns=ours.st_mtime_ns)
 
     def settle(self) -> None:
         """Take what is pending as committed."""

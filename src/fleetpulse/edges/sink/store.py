@@ -1,5 +1,6 @@
 """The sink itself: opens lock, state and files in that order, and commits batches."""
 
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -146,7 +147,8 @@ def open_sink(folder: Path, name: str, files: Iterable[FileSpec]) -> Sink:
 
 def _check_starts(lock: Lock, state: StateStore) -> None:
     starts, noted = state.starts(), lock.starts
-    if starts < noted:
+    # A new state (no start yet) is judged by the data that it finds.
+    if 0 < starts < noted:
         raise DataChanged(
             f"{state.path}: this state is of start {starts}, but there were {noted}: somebody put "
             "an older one in its place; put the newest back, or move the whole folder away and "
@@ -156,12 +158,13 @@ def _check_starts(lock: Lock, state: StateStore) -> None:
 
 def _check_unclaimed(path: Path, state_path: Path) -> None:
     try:
-        size_bytes = path.lstat().st_size
+        found = path.lstat()
     except FileNotFoundError:
         return
-    if size_bytes:
+    # Anything else than a file is refused when it is opened.
+    if stat.S_ISREG(found.st_mode) and found.st_size:
         raise DataChanged(
-            f"{path}: it has {size_bytes} bytes, but {state_path} does not know it: the state is "
-            "missing or the file comes from elsewhere; put the state back, or move the file away "
-            "and start again from the topics"
+            f"{path}: it has {found.st_size} bytes, but {state_path} does not know it: the "
+            "state is missing or the file comes from elsewhere; put the state back, or move the "
+            "file away and start again from the topics"
         )
