@@ -18,6 +18,7 @@ from fleetpulse.edges.files import read_chunks
 from fleetpulse.edges.spark.batch import window_rows
 from fleetpulse.edges.spark.session import SessionOptions, open_session
 from fleetpulse.roles.intake import take_in
+from fleetpulse.roles.job import Job, plan_of
 from fleetpulse.roles.setup import ready_java
 
 # Settings, a family and a CSV file that holds its metrics -> the text of the family's output.
@@ -57,8 +58,8 @@ def spark_batch(spark: SparkSession) -> Interpreter:
     def interpret(settings: Settings, family: Family, path: Path) -> str:
         with TemporaryDirectory() as name:
             folder = Path(name)
-            rejects = folder / "rejects.jsonl"
-            intake = take_in(settings, family, (path, path), folder, rejects, threading.Event())
+            plan = plan_of(settings, Job(family, (path, path), folder / "windows.csv"))
+            intake = take_in(settings, plan, folder, threading.Event())
             spec = settings.window.spec(intake.first_ms)
             span_ms = 0
             if intake.first_ms is not None and intake.last_ms is not None:

@@ -108,11 +108,9 @@ def _run(
 ) -> None:
     settings = settings_of(config, _limits(limit or [])).settings
     try:
-        from fleetpulse.roles.analyze import (  # noqa: PLC0415  a role starts alone
-            Job,
-            SparkOptions,
-            analyze,
-        )
+        # A role starts alone.
+        from fleetpulse.roles.analyze import SparkOptions, analyze  # noqa: PLC0415
+        from fleetpulse.roles.job import Job  # noqa: PLC0415
     except ModuleNotFoundError as err:
         raise UsageError(
             f"{err.name} is not installed; install it with: pip install 'fleetpulse[spark]'"

@@ -10,30 +10,21 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from fleetpulse.codec.rejects import rejects_file_name
 from fleetpulse.codec.windows import format_windows
 from fleetpulse.config import Settings
-from fleetpulse.domain.errors import FleetpulseError, UsageError
-from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
+from fleetpulse.domain.errors import FleetpulseError
+from fleetpulse.domain.metric import Family
 from fleetpulse.domain.reject import RejectClass
 from fleetpulse.domain.summary import WindowSummary, WindowTally
 from fleetpulse.edges.files import atomic_writer, scratch_folder
 from fleetpulse.edges.spark.batch import window_rows
 from fleetpulse.edges.spark.session import SessionOptions, cancelled_by, explained, open_session
 from fleetpulse.roles.intake import STOPPED, AnalysisStopped, Intake, take_in
+from fleetpulse.roles.job import Job, Plan, plan_of
 from fleetpulse.roles.setup import ready_java
 
-_JOB_NAMES: Final = {CPU_MEM: "spark-job1", NET_DISK: "spark-job2"}
-_CONSUMERS: Final = {CPU_MEM: "consumer1", NET_DISK: "consumer2"}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A family to analyze; files that are None are those of the settings."""
-
-    family: Family
-    inputs: tuple[Path | None, Path | None] = (None, None)
-    out: Path | None = None
+# Of both jobs, beside the first output.
+LOG_NAME: Final = "spark.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +53,6 @@ class AnalyzeSummary:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    family: Family
-    inputs: tuple[Path, Path]
-    out: Path
-
-    @property
-    def rejects_path(self) -> Path:
-        return self.out.with_name(rejects_file_name(_JOB_NAMES[self.family]))
-
-
 def analyze(
     settings: Settings,
     jobs: Sequence[Job],
@@ -86,7 +66,7 @@ def analyze(
     UsageError for an input that is not there or no table of its metric, FleetpulseError where Spark
     fails, and AnalysisStopped once `stop` is set.
     """
-    plans = [_plan(settings, job) for job in jobs]
+    plans = [plan_of(settings, job) for job in jobs]
     with ExitStack() as kept:
         taken = []
         for plan in plans:
@@ -94,7 +74,7 @@ def analyze(
             taken.append(_take_in(settings, plan, folder, stop, say))
         started_s = time.monotonic()
         java_home = ready_java(spark.environ).home
-        log_path = settings.output_dir / "spark.log"
+        log_path = plans[0].out.with_name(LOG_NAME)
         options = SessionOptions(log_path, java_home, spark.master, spark.conf)
         session = kept.enter_context(open_session(options))
         say(f"Spark started in {time.monotonic() - started_s:.1f} s")
@@ -104,29 +84,10 @@ def analyze(
         ]
 
 
-def _plan(settings: Settings, job: Job) -> _Plan:
-    paths = []
-    for given, topic in zip(job.inputs, job.family.topics, strict=True):
-        default = settings.record_path(topic)
-        path = given or default
-        if not path.exists():
-            if path == default:
-                role = _CONSUMERS[job.family]
-                raise UsageError(f"{role} has not written {path} yet: run it first")
-            raise UsageError(f"{path}: there is no such file; check the path")
-        paths.append(path)
-    out = job.out or settings.windows_path(job.family)
-    if out.is_dir():
-        raise UsageError(f"{out}: this is a folder, wanted a file to write")
-    if out.resolve() in [path.resolve() for path in paths]:
-        raise UsageError(f"{out}: this is an input of the same job, wanted another file to write")
-    return _Plan(job.family, (paths[0], paths[1]), out)
-
-
 def _take_in(
-    settings: Settings, plan: _Plan, folder: Path, stop: Event, say: Callable[[str], None]
+    settings: Settings, plan: Plan, folder: Path, stop: Event, say: Callable[[str], None]
 ) -> Intake:
-    intake = take_in(settings, plan.family, plan.inputs, folder, plan.rejects_path, stop)
+    intake = take_in(settings, plan, folder, stop)
     parts = ", ".join(
         f"{count} samples from {path}"
         for count, path in zip(intake.samples, plan.inputs, strict=True)
@@ -138,7 +99,7 @@ def _take_in(
 
 def _write(
     settings: Settings,
-    plan: _Plan,
+    plan: Plan,
     intake: Intake,
     session: SparkSession,
     log_path: Path,

@@ -19,11 +19,11 @@ from fleetpulse.codec.table import read_table
 from fleetpulse.config import Settings
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.errors import FleetpulseError
-from fleetpulse.domain.metric import Family
 from fleetpulse.domain.reject import RejectClass
 from fleetpulse.edges.files import atomic_writer, read_chunks
 from fleetpulse.edges.sink import committed_bytes
 from fleetpulse.edges.spark.batch import ValueFile, value_line
+from fleetpulse.roles.job import Plan
 
 STOPPED: Final = "stopped before the end; the output is as it was"
 
@@ -51,28 +51,24 @@ class _Copied:
     instants_ms: tuple[int, ...]
 
 
-def take_in(
-    settings: Settings,
-    family: Family,
-    inputs: tuple[Path, Path],
-    folder: Path,
-    rejects_path: Path,
-    stop: Event,
-) -> Intake:
-    """Copy the family's metrics from `inputs` (in the order of its metrics) to files in `folder`.
+def take_in(settings: Settings, plan: Plan, folder: Path, stop: Event) -> Intake:
+    """Copy the family's metrics from the job's inputs to value files in `folder`.
 
-    Rejected lines and cells go to `rejects_path`, which exists afterwards only if there are some.
+    Rejected lines and cells go to the job's rejects, a file that exists afterwards only if there
+    are some.
     Raises UsageError for a file that is no table of its metric, and AnalysisStopped.
     """
-    first, second = (ValueFile(metric, folder / f"{metric.name}.csv") for metric in family.metrics)
+    first, second = (
+        ValueFile(metric, folder / f"{metric.name}.csv") for metric in plan.family.metrics
+    )
     rejects: Counter[RejectClass] = Counter()
-    with atomic_writer(rejects_path) as write_reject:
+    with atomic_writer(plan.rejects_path) as write_reject:
         copied = [
             _copy(settings, path, file, rejects, write_reject, stop)
-            for path, file in zip(inputs, (first, second), strict=True)
+            for path, file in zip(plan.inputs, (first, second), strict=True)
         ]
     if not rejects:
-        rejects_path.unlink()
+        plan.rejects_path.unlink()
     instants_ms = [one for part in copied for one in part.instants_ms]
     return Intake(
         files=(first, second),

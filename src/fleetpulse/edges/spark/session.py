@@ -35,6 +35,7 @@ _MEANING: Final = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone
 _STOP_TIMEOUT_S: Final = 20
 _STOP_POLL_S: Final = 0.2
 _REASON_CHARS: Final = 300
+_LOG_MODE: Final = 0o640
 # Appends, because the JVM's own standard error goes to the same file.
 _LOG_SETTINGS: Final = """\
 rootLogger.level = warn
@@ -94,7 +95,7 @@ def explained(log_path: Path | None) -> Iterator[None]:
         yield
     except (Py4JError, PySparkException, EOFError, ConnectionError) as err:
         reason = _reason(err)
-        where = f"; details are in {log_path}" if log_path else ""
+        where = f"; details are in {log_path}" if log_path and log_path.exists() else ""
         if "No space left on device" in reason:
             raise DiskError(
                 f"Spark: the disk is full; make room and run this again{where}"
@@ -142,9 +143,11 @@ def _launch(options: SessionOptions) -> tuple[JavaGateway, SparkConf]:
     """Start the JVM with all it prints in the log file."""
     try:
         options.log_path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        descriptor = os.open(options.log_path, flags, _LOG_MODE)
         with (
+            os.fdopen(descriptor, "wb") as log,
             TemporaryDirectory(prefix="fleetpulse-spark-") as folder,
-            options.log_path.open("wb") as log,
         ):
             log_settings = Path(folder) / "log4j2.properties"
             log_settings.write_text(_LOG_SETTINGS.format(path=options.log_path.absolute()))

@@ -1,0 +1,56 @@
+"""A batch job's files: what is asked for, and what it comes to with the settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fleetpulse.codec.rejects import rejects_file_name
+from fleetpulse.config import Settings
+from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
+
+_JOB_NAMES: Final = {CPU_MEM: "spark-job1", NET_DISK: "spark-job2"}
+_CONSUMERS: Final = {CPU_MEM: "consumer1", NET_DISK: "consumer2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A family to analyze; files that are None are those of the settings."""
+
+    family: Family
+    inputs: tuple[Path | None, Path | None] = (None, None)
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The files of a job; `inputs` follow the family's metrics."""
+
+    family: Family
+    inputs: tuple[Path, Path]
+    out: Path
+    rejects_path: Path
+
+
+def plan_of(settings: Settings, job: Job) -> Plan:
+    """Return the files of a job. Raises UsageError for those that cannot be what they are for."""
+    first, second = (
+        _checked_input(job.family, settings.record_path(topic), given)
+        for given, topic in zip(job.inputs, job.family.topics, strict=True)
+    )
+    out = job.out or settings.windows_path(job.family)
+    if out.is_dir():
+        raise UsageError(f"{out}: this is a folder, wanted a file to write")
+    if out.resolve() in (first.resolve(), second.resolve()):
+        raise UsageError(f"{out}: this is an input of the same job, wanted another file to write")
+    rejects_path = out.with_name(rejects_file_name(_JOB_NAMES[job.family]))
+    return Plan(job.family, (first, second), out, rejects_path)
+
+
+def _checked_input(family: Family, default: Path, given: Path | None) -> Path:
+    path = given or default
+    if path.exists():
+        return path
+    if path == default:
+        raise UsageError(f"{_CONSUMERS[family]} has not written {path} yet: run it first")
+    raise UsageError(f"{path}: there is no such file; check the path")
