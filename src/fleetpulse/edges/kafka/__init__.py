@@ -1,0 +1,1 @@
+"""Apache Kafka: a broker of our own, topics, producing and consuming."""
