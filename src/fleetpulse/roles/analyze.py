@@ -77,6 +77,8 @@ def analyze(
         log_path = plans[0].out.with_name(LOG_NAME)
         options = SessionOptions(log_path, java_home, spark.master, spark.conf)
         session = kept.enter_context(open_session(options))
+        if stop.is_set():
+            raise AnalysisStopped(STOPPED)
         say(f"Spark started in {time.monotonic() - started_s:.1f} s")
         return [
             _write(settings, plan, intake, session, log_path, stop)

@@ -1,5 +1,6 @@
 """The windows of a family from files, in one Spark query."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def _samples(
     """
     first, second = (
         session.read.csv(
-            file.path.absolute().as_uri(),
+            _literal(file.path),
             schema=f"{_TS} bigint, {_SERVER} string, {file.metric.name} string",
         )
         for file in files
@@ -101,6 +102,11 @@ def _samples(
     both = first.unionByName(second, allowMissingColumns=True)
     values = (columns.read_value(metric, arithmetic) for metric in family.metrics)
     return both.select(_TS, _SERVER, *values)
+
+
+def _literal(path: Path) -> str:
+    """Return a path as Spark takes it: not escaped as a URI, and with its globs off."""
+    return "file://" + re.sub(r"([][{}*?\\])", r"\\\1", str(path.absolute()))
 
 
 def _aggregates(family: Family, arithmetic: Arithmetic) -> list[Column]:

@@ -109,10 +109,10 @@ def cancelled_by(stop: threading.Event, session: SparkSession) -> Iterator[None]
     is_over = threading.Event()
 
     def watch() -> None:
-        while not is_over.is_set():
-            if stop.wait(_STOP_POLL_S):
+        # Again and again: a query starts several jobs, one after the other.
+        while not is_over.wait(_STOP_POLL_S):
+            if stop.is_set():
                 session.sparkContext.cancelAllJobs()
-                return
 
     watcher = threading.Thread(target=watch, name="spark-stop", daemon=True)
     watcher.start()
