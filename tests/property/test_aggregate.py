@@ -221,6 +221,18 @@ def test_maxima_are_those_of_a_search_through_all_windows(
 
 
 @given(samples(), specs, rule_sets)
+def test_the_span_reaches_from_the_first_row_to_the_last(
+    given_samples: list[Sample], spec: WindowSpec, rules: RuleSet
+) -> None:
+    rows = fold(given_samples, spec, rules, Arithmetic.EXACT)
+    names = {metric.name for metric in rules.family.metrics}
+    instants = [sample.ts_ms for sample in given_samples if names & set(sample.values)]
+    if rows:
+        span_ms = max(row.end_ms for row in rows) - min(row.start_ms for row in rows)
+        assert spec.span_ms(min(instants), max(instants)) == span_ms
+
+
+@given(samples(), specs, rule_sets)
 def test_servers_do_not_see_each_other(
     given_samples: list[Sample], spec: WindowSpec, rules: RuleSet
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleetpulse.domain.errors import DiskError, FleetpulseError, UsageError
-from fleetpulse.edges.files import CHUNK_BYTES, atomic_writer, read_chunks
+from fleetpulse.edges.files import CHUNK_BYTES, atomic_writer, read_chunks, scratch_folder
 
 
 def write(path: Path, text: str) -> None:
@@ -209,3 +209,20 @@ def test_a_full_disk_is_seen_when_the_text_is_flushed(
         write(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["out.csv"]
+
+
+def test_a_scratch_folder_lies_beside_and_goes_with_all_in_it(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "new" / "out.csv") as folder:
+        (folder / "part").write_text("x")
+        assert folder.parent == tmp_path / "new"
+        assert folder.name.startswith(".out.csv.")
+    assert names(tmp_path / "new") == []
+
+
+def test_a_scratch_folder_below_a_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UsageError, match="a part of this path is a file"),
+        scratch_folder(tmp_path / "file" / "out.csv"),
+    ):
+        pass

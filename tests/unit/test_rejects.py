@@ -2,7 +2,12 @@ import json
 
 import pytest
 
-from fleetpulse.codec.rejects import REJECT_EXCERPT_BYTES, file_reject_line, message_reject_line
+from fleetpulse.codec.rejects import (
+    REJECT_EXCERPT_BYTES,
+    file_reject_line,
+    message_reject_line,
+    rejects_file_name,
+)
 from fleetpulse.domain.reject import Reject, RejectClass
 
 REJECT = Reject(RejectClass.WRONG_TYPE, "cpu_pct is 'x', wanted a number")
@@ -56,3 +61,7 @@ def test_a_line_is_printable_ascii_whatever_was_found(raw: bytes) -> None:
 def test_what_is_not_utf8_is_shown_in_hexadecimal() -> None:
     found = json.loads(message_reject_line("t", 0, 0, REJECT, b"a\xffb"))
     assert found["excerpt"] == "a\\xffb"
+
+
+def test_each_role_has_its_file() -> None:
+    assert rejects_file_name("consumer1") == "rejects.consumer1.jsonl"

@@ -5,7 +5,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from fleetpulse.codec.windows import TimeFormat, format_windows, windows_file_name
+from fleetpulse.codec.windows import (
+    TimeFormat,
+    format_windows,
+    window_cells,
+    windows_file_name,
+)
 from fleetpulse.domain.aggregate import WindowRow
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK
 
@@ -101,3 +106,13 @@ def test_output_files_carry_the_team_number_where_there_is_one() -> None:
     assert windows_file_name(NET_DISK) == "NET_DISK.csv"
     assert windows_file_name(CPU_MEM, 4) == "team_4_CPU_MEM.csv"
     assert windows_file_name(NET_DISK, 0) == "team_0_NET_DISK.csv"
+
+
+def test_a_row_for_scripts_holds_what_the_file_prints() -> None:
+    assert window_cells(window((5970, None), "over"), ZoneInfo("Europe/Berlin")) == {
+        "server_id": "server_1",
+        "start": "2025-10-05T22:53:00+02:00",
+        "end": "2025-10-05T22:53:30+02:00",
+        "values": {"avg_cpu": "59.70", "avg_mem": ""},
+        "alert": "over",
+    }
