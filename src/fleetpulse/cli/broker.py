@@ -19,7 +19,9 @@ app = typer.Typer(help="Run a real Kafka broker on this machine.", no_args_is_he
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Its folder. [default: broker in output_dir]"),
+    typer.Option(
+        "--data", metavar="DIR", readable=False, help="Its folder. [default: broker in output_dir]"
+    ),
 ]
 
 

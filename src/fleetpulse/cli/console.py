@@ -51,6 +51,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
+        readable=False,
         help="Settings file; keys that it leaves out keep their defaults. "
         "[default: config/config.yaml where it exists]",
         show_default=False,

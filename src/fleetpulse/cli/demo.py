@@ -34,7 +34,9 @@ def demo(
     *,
     dataset: Annotated[
         Path,
-        typer.Option("--dataset", metavar="FILE", help="CSV file of samples to send."),
+        typer.Option(
+            "--dataset", metavar="FILE", readable=False, help="CSV file of samples to send."
+        ),
     ] = SAMPLE,
     live: Annotated[
         float | None,
@@ -42,7 +44,11 @@ def demo(
     ] = None,
     output: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder of the demo; an earlier demo in it is removed."),
+        typer.Option(
+            metavar="DIR",
+            readable=False,
+            help="Folder of the demo; an earlier demo in it is removed.",
+        ),
     ] = Path("output/demo"),
     ui: Annotated[
         bool, typer.Option("--ui/--no-ui", help="There is no page to open yet: no effect.")

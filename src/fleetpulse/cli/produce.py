@@ -43,7 +43,9 @@ def producer(  # noqa: PLR0913  one argument an option
     *,
     dataset: Annotated[
         Path | None,
-        typer.Option("--dataset", metavar="FILE", help="Source: a CSV file of samples."),
+        typer.Option(
+            "--dataset", metavar="FILE", readable=False, help="Source: a CSV file of samples."
+        ),
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Source: this machine, one sample a second.")
@@ -79,7 +81,9 @@ def producer(  # noqa: PLR0913  one argument an option
     start: StartOption = None,
     incidents: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --simulate: write the known incidents there."),
+        typer.Option(
+            metavar="FILE", readable=False, help="With --simulate: write the known incidents there."
+        ),
     ] = None,
     connect_timeout: Annotated[
         float,
@@ -140,9 +144,14 @@ def producer(  # noqa: PLR0913  one argument an option
 
 def simulate(  # noqa: PLR0913  one argument an option
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Dataset file to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", readable=False, help="Dataset file to write.")
+    ],
     incidents: Annotated[
-        Path, typer.Option("--incidents", metavar="FILE", help="File of the known incidents.")
+        Path,
+        typer.Option(
+            "--incidents", metavar="FILE", readable=False, help="File of the known incidents."
+        ),
     ],
     servers: ServersOption = 20,
     interval: IntervalOption = 1.0,

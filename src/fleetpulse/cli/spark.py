@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="File to write. [default: by the settings]"),
+    typer.Option(
+        "--out", metavar="FILE", readable=False, help="File to write. [default: by the settings]"
+    ),
 ]
 LimitOption = Annotated[
     list[str] | None,
@@ -49,6 +51,7 @@ def _input(name: str, topic: str) -> OptionInfo:
     option: OptionInfo = typer.Option(
         f"--{name}",
         metavar="FILE",
+        readable=False,
         help=f"CSV of the {topic} records. [default: {name}_data.csv in output_dir]",
     )
     return option
