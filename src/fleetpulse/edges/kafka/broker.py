@@ -5,7 +5,6 @@ process id is never taken for it, whatever the clock did.
 """
 
 import contextlib
-import logging
 import os
 import subprocess
 import time
@@ -21,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 from fleetpulse.domain.errors import AlreadyRunning
 from fleetpulse.edges.kafka.address import accepts, check_address, free_port
 from fleetpulse.edges.kafka.broker_folder import UMASK, BrokerFolder
+from fleetpulse.edges.kafka.survey import silent_logger
 
 START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 30.0
@@ -28,11 +28,6 @@ _POLL_S: Final = 0.05
 _PROBE_TIMEOUT_S: Final = 2.0
 # How a Java machine ends that was asked to: in order (128 + SIGTERM), or before it took signals.
 _STOPPED_CODES: Final = (0, 143, -15)
-
-# The client writes to stderr by itself unless it is given a logger.
-_silent = logging.getLogger("fleetpulse.edges.kafka.probe")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +207,7 @@ def _await_answer(
 
 
 def _answers(address: str, timeout_s: float) -> bool:
-    client = AdminClient({"bootstrap.servers": address, "log_level": 0}, logger=_silent)
+    client = AdminClient({"bootstrap.servers": address, "log_level": 0}, logger=silent_logger)
     try:
         return bool(client.list_topics(timeout=timeout_s).brokers)
     except KafkaException:
