@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Timer
@@ -87,16 +86,6 @@ class Bench:
     def rejects(self) -> list[dict[str, object]]:
         text = (self.settings.output_dir / REJECTS_FILE).read_text()
         return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def broker_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    data = tmp_path_factory.mktemp("broker")
-    port = free_port()
-    settings = Settings(hosts=Hosts(broker="127.0.0.1"), broker=BrokerPart(port=port))
-    start_broker(settings, data, os.environ, lambda _: None)
-    yield port
-    broker.stop(data)
 
 
 @pytest.fixture
