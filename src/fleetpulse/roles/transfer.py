@@ -1,5 +1,6 @@
 """The consumers' loop: from topics to files, a commit a second, through outages and stops."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,8 +29,9 @@ COMMIT_EVERY_REJECTS: Final = 1_000
 # The sink counts the offsets that gaps took under this class, beside the classes of rejects.
 LOST_OFFSETS: Final = "lost_offsets"
 _POLL_S: Final = 0.2
-_FIRST_WAIT_S: Final = 0.2
-_LONGEST_WAIT_S: Final = 3.0
+_FIRST_ATTEMPT_S: Final = 2.0
+_LONGEST_ATTEMPT_S: Final = 8.0
+_WAIT_S: Final = 0.5
 _END_CHECK_EVERY_S: Final = 1.0
 
 
@@ -121,21 +123,21 @@ class Transfer:
         return is_caught_up
 
     def _surveyed(self, timeout_s: float | None) -> dict[Partition, LogFacts] | None:
-        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        wait_s = _FIRST_WAIT_S
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        attempt_s = _FIRST_ATTEMPT_S
         told = ""
         while not self.stop.is_set():
+            left_s = max(deadline_s - time.monotonic(), _WAIT_S)
             try:
-                return self.consumer.survey(self.sink.positions)
+                return self.consumer.survey(self.sink.positions, min(attempt_s, left_s))
             except ServiceUnreachable as err:
-                left_s = wait_s if deadline_s is None else deadline_s - time.monotonic()
-                if left_s <= 0:
+                if time.monotonic() >= deadline_s:
                     raise
                 if str(err) != told:
                     told = str(err)
                     self.say(f"waiting: {told}")
-            self.stop.wait(min(wait_s, left_s))
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            self.stop.wait(_WAIT_S)
+            attempt_s = min(2 * attempt_s, _LONGEST_ATTEMPT_S)
         return None
 
     def _judge(self, gap: Gap) -> None:

@@ -22,7 +22,7 @@ from fleetpulse.domain.position import (
 )
 from fleetpulse.edges.kafka.survey import MISSING, TopicSurvey, silent_logger
 
-REQUEST_TIMEOUT_S: Final = 5.0
+_END_TIMEOUT_S: Final = 3.0
 _MOST_MESSAGES: Final = 10_000
 _FIRST_MESSAGES: Final = 100
 _BATCH_BYTES: Final = 8 << 20
@@ -138,15 +138,15 @@ class LogConsumer:
         return self._is_broken or self._survey.has_changed
 
     def survey(
-        self, known: Mapping[Partition, Position], timeout_s: float = REQUEST_TIMEOUT_S
+        self, known: Mapping[Partition, Position], timeout_s: float
     ) -> dict[Partition, LogFacts]:
         """Return what the broker says of every partition of the topics.
 
-        `known` are the positions whose last record is looked at. Reading stops until the next
+        `known` are the positions whose last record is looked at; `timeout_s` is for each of the
+        questions. Reading stops until the next
         `assign`. Raises ServiceUnreachable, naming what to check, where the broker does not answer
         or a topic is missing.
         """
-        deadline_s = time.monotonic() + timeout_s
         self._client.unassign()
         self._next = {}
         topic_ids = self._survey.partitions(timeout_s)
@@ -164,7 +164,7 @@ class LogConsumer:
             and partition in facts
             and needs_fingerprint(position, facts[partition])
         }
-        found = self._fingerprints_at(last_offsets, deadline_s)
+        found = self._fingerprints_at(last_offsets, timeout_s)
         self._client.unassign()
         return {
             partition: replace(seen, fingerprint=found.get(partition))
@@ -220,7 +220,7 @@ class LogConsumer:
         False where it does not answer, or where an open transaction hides the end.
         """
         try:
-            highs = self._survey.highs(list(self._next), REQUEST_TIMEOUT_S)
+            highs = self._survey.highs(list(self._next), _END_TIMEOUT_S)
         except ServiceUnreachable:
             return False
         return all(offset >= highs[partition] for partition, offset in self._next.items())
@@ -244,9 +244,10 @@ class LogConsumer:
         return cast("list[_Message]", self._client.consume(most, timeout_s))
 
     def _fingerprints_at(
-        self, offsets: Mapping[Partition, int], deadline_s: float
+        self, offsets: Mapping[Partition, int], timeout_s: float
     ) -> dict[Partition, int]:
         """Return the fingerprint of the record at each of these offsets, where there is one."""
+        deadline_s = time.monotonic() + timeout_s
         asked = dict(offsets)
         found = {}
         while asked:

@@ -33,7 +33,7 @@ MISSING: Final = frozenset(
     }
 )
 # How soon new partitions and re-created topics are noticed, and an answer after an outage.
-_WATCH_EVERY_S: Final = 10.0
+_WATCH_EVERY_S: Final = 5.0
 _WATCH_OUTAGE_EVERY_S: Final = 1.0
 _WATCH_TIMEOUT_S: Final = 5.0
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
