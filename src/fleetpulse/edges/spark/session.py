@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,23 +66,19 @@ def open_session(options: SessionOptions) -> Iterator[SparkSession]:
     Raises FleetpulseError where it does not start, and DiskError where its log cannot be written.
     """
     if _SUBMITTED in os.environ:
-        with explained(None):
+        with explained(None), _sigint_kept():
             session = _submitted(options)
         try:
             yield session
         finally:
             session.stop()
         return
-    handler = signal.getsignal(signal.SIGINT)
     with explained(options.log_path):
         gateway, conf = _launch(options)
     try:
-        with explained(options.log_path):
+        with explained(options.log_path), _sigint_kept():
             session = SparkSession(SparkContext(conf=conf, gateway=gateway))
             _set_meaning(session)
-        # PySpark takes SIGINT for itself; it belongs to the command.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
         yield session
     finally:
         _end(gateway)
@@ -112,7 +108,9 @@ def cancelled_by(stop: threading.Event, session: SparkSession) -> Iterator[None]
         # Again and again: a query starts several jobs, one after the other.
         while not is_over.wait(_STOP_POLL_S):
             if stop.is_set():
-                session.sparkContext.cancelAllJobs()
+                # A Java process that is gone has nothing left to cancel.
+                with suppress(Py4JError, OSError):
+                    session.sparkContext.cancelAllJobs()
 
     watcher = threading.Thread(target=watch, name="spark-stop", daemon=True)
     watcher.start()
@@ -121,6 +119,17 @@ def cancelled_by(stop: threading.Event, session: SparkSession) -> Iterator[None]
     finally:
         is_over.set()
         watcher.join()
+
+
+@contextmanager
+def _sigint_kept() -> Iterator[None]:
+    """Give SIGINT back to the command: PySpark takes it when a context starts."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _submitted(options: SessionOptions) -> SparkSession:
@@ -209,12 +218,10 @@ def _environment(options: SessionOptions) -> Iterator[None]:
 
 def _end(gateway: JavaGateway) -> None:
     """Stop the context and wait for the end of its JVM, which dies with its standard input."""
-    try:
+    with suppress(Py4JError, OSError):  # The Java process may be gone already.
         if (context := SparkContext._active_spark_context) is not None:  # noqa: SLF001  PySpark offers no public name
             context.stop()
         gateway.shutdown()
-    except (Py4JError, OSError):
-        pass  # The JVM is gone already.
     SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001  so that another may start
     gateway.proc.stdin.close()
     try:
