@@ -5,7 +5,7 @@ A role is imported inside its own command, so that each starts fast and alone.
 
 import typer
 
-from fleetpulse.cli import broker, consume, demo, produce, settings, spark
+from fleetpulse.cli import broker, consume, demo, produce, settings, spark, topics
 from fleetpulse.cli.console import run
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(broker.setup)
 app.add_typer(broker.app, name="broker")
+app.add_typer(topics.app, name="topics")
 app.command()(produce.producer)
 app.command()(consume.consumer1)
 app.command()(consume.consumer2)

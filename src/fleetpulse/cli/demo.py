@@ -3,10 +3,12 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from fleetpulse.roles.demo import DemoReport
 
 SAMPLE = Path("data/sample_data.csv")
+# The widest table, with both values of a window and its label, fits into this.
+_LEAST_WIDTH = 105
 
 
 def demo(
@@ -80,6 +84,7 @@ def demo(
 
 def _show(settings: Settings, report: "DemoReport") -> None:
     console = Console(highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
     table = _table("Records", "topic", "messages", "file", "rows")
     rows = _added(one["rows"] for one in report.consumed)
     for topic in TOPICS:
@@ -105,10 +110,11 @@ def _show(settings: Settings, report: "DemoReport") -> None:
     table = _table("Worst windows", "server", "window", "values", "alert")
     worst = sorted((row for one in families for row in one["worst"]), key=_severity)
     for row in worst[:5]:
-        values = ", ".join(f"{name} {value}" for name, value in row["values"].items())
-        table.add_row(
-            row["server_id"], f"{row['start']} - {row['end']}", values, Text(row["alert"])
+        span = " - ".join(
+            f"{datetime.fromisoformat(row[end]):%H:%M:%S}" for end in ("start", "end")
         )
+        values = ", ".join(f"{name} {value}" for name, value in row["values"].items())
+        table.add_row(row["server_id"], span, values, Text(row["alert"]))
     console.print(table)
 
     table = _table("Stages", "stage", "seconds")
@@ -116,7 +122,7 @@ def _show(settings: Settings, report: "DemoReport") -> None:
         table.add_row(stage, f"{seconds:.1f}")
     table.add_row("in all", f"{report.seconds:.1f}")
     console.print(table)
-    console.print(f"Files: {report.output}/ (settings and alert limits: config/config.yaml)")
+    console.print(f"Files: {report.output}/")
 
 
 def _results(report: "DemoReport") -> list[tuple[str, Mapping[str, Any]]]:
@@ -125,10 +131,10 @@ def _results(report: "DemoReport") -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         is_number = column in ("messages", "rows", "rejects", "windows", "with an alert", "seconds")
-        table.add_column(column, justify="right" if is_number and number else "left")
+        table.add_column(column, justify="right" if is_number and number else "left", no_wrap=True)
     return table
 
 

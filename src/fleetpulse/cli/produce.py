@@ -1,7 +1,7 @@
 """`producer` and `simulate`."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +19,9 @@ from fleetpulse.cli.console import (
     stop_on_signals,
 )
 from fleetpulse.config import Settings
-from fleetpulse.domain.clock import iso_text
+from fleetpulse.domain.clock import EPOCH, TimeReader, iso_text
 from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.reject import Reject
 from fleetpulse.domain.replay import Replay, Times, speed_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ SeedOption = Annotated[
     int, typer.Option("--seed", help="The same seed gives the same simulated fleet.")
 ]
 StartOption = Annotated[
-    datetime | None,
+    str | None,
     typer.Option("--start", metavar="ISO", help="First simulated instant, UTC. [default: now]"),
 ]
 
@@ -188,5 +189,10 @@ def _settings_with_broker(config: Path | None) -> Settings:
     return settings
 
 
-def _instant_ms(start: datetime | None) -> int | None:
-    return None if start is None else round(start.replace(tzinfo=UTC).timestamp() * 1000)
+def _instant_ms(start: str | None) -> int | None:
+    if start is None:
+        return None
+    instant_ms = TimeReader(UTC, EPOCH.date()).read(start)
+    if isinstance(instant_ms, Reject):
+        raise UsageError(f"--start: {instant_ms.reason}")
+    return instant_ms

@@ -1,0 +1,44 @@
+"""The four topics as the settings want them: made, listed, checked."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fleetpulse.config import Settings
+from fleetpulse.domain.metric import TOPICS
+from fleetpulse.edges.kafka.topics import (
+    TopicDifference,
+    TopicSpec,
+    check_topics,
+    create_topics,
+    list_topics,
+)
+
+_MS_PER_HOUR: Final = 3_600_000
+
+
+def create(settings: Settings, connect_timeout_s: float) -> Mapping[str, bool]:
+    """Make what is missing; return for each topic whether it was made now; errors of the edge."""
+    return create_topics(settings.bootstrap(), wanted(settings), connect_timeout_s)
+
+
+def found(settings: Settings, connect_timeout_s: float) -> tuple[TopicSpec, ...]:
+    """Return all topics of the broker but Kafka's own; errors of the edge."""
+    return list_topics(settings.bootstrap(), connect_timeout_s)
+
+
+def check(settings: Settings, connect_timeout_s: float) -> tuple[TopicDifference, ...]:
+    """Return where the topics are not as wanted, empty when all is well; errors of the edge."""
+    return check_topics(settings.bootstrap(), wanted(settings), connect_timeout_s)
+
+
+def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return the four topics of the settings."""
+    part = settings.topics
+    config = {"retention.ms": str(part.retention_h * _MS_PER_HOUR)}
+    if part.replication_factor == 1:
+        # No other broker has a copy: what is acknowledged must be on this one's disk.
+        config["flush.messages"] = "1"
+    return tuple(
+        TopicSpec(part.name(topic), part.partitions, part.replication_factor, config)
+        for topic in TOPICS
+    )
