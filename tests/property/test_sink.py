@@ -97,6 +97,11 @@ def committed(folder: Path) -> dict[str, bytes]:
     }
 
 
+def lose_unsynced(path: Path, synced_bytes: int) -> None:
+    with suppress(FileNotFoundError):
+        os.truncate(path, min(synced_bytes, path.stat().st_size))
+
+
 def done_of(sink: Sink) -> int:
     found = sink.positions.get(WHERE)
     return found.next_offset if found else 0
@@ -158,9 +163,8 @@ def test_after_any_crashes_every_batch_is_there_once(
             reported = max(reported, crash(folder, batches, disk, copy))
             folder = copy
             if is_power_loss:
-                for name, size_bytes in synced_bytes.items():
-                    with suppress(FileNotFoundError):
-                        os.truncate(folder / name, min(size_bytes, (folder / name).stat().st_size))
+                for spec in FILES:
+                    lose_unsynced(folder / spec.name, synced_bytes.get(spec.name, 0))
             with open_sink(folder, NAME, FILES) as sink:
                 done = done_of(sink)
             assert done in (reported, reported + 1)
