@@ -99,7 +99,7 @@ def _show(settings: Settings, report: "DemoReport") -> None:
     families = [report.analyzed[family.name] for family in FAMILIES]
     table = _table("Windows", "file", "windows", "with an alert")
     for one in families:
-        table.add_row(one["out"], f"{one['rows']:,}", f"{sum(one['alerts'].values()):,}")
+        table.add_row(Path(one["out"]).name, f"{one['rows']:,}", f"{sum(one['alerts'].values()):,}")
     console.print(table)
 
     table = _table("Alerts", "label", "windows")

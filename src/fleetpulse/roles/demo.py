@@ -12,7 +12,8 @@ from fleetpulse.config import Settings
 from fleetpulse.domain.errors import FleetpulseError
 from fleetpulse.domain.metric import FAMILIES
 from fleetpulse.edges.files import renewed_folder
-from fleetpulse.edges.process import Child, free_port
+from fleetpulse.edges.kafka.address import free_port
+from fleetpulse.edges.process import Child
 
 # Longer than the pauses of any source here (a live one sends every second).
 _IDLE: Final = "4s"
