@@ -127,3 +127,13 @@ def test_origin_of_the_first_event_is_its_whole_second(first_ms: int, origin_ms:
     origin = SPEC.origin_of_first_event(first_ms)
     assert origin == origin_ms
     assert WindowSpec(origin_ms=origin).pane_start(first_ms) == first_ms // 1000 * 1000
+
+
+def test_rows_span_from_the_first_pane_to_the_end_of_the_last_window() -> None:
+    # first sample 25 s: rows from 20 s on; last sample 40 s: its newest window ends at 70 s
+    assert WindowSpec().span_ms(25_000, 40_000) == 50_000
+
+
+def test_kept_leading_windows_belong_to_the_span() -> None:
+    # the first sample's windows start at 20, 10 and 0 s
+    assert WindowSpec(is_leading_dropped=False).span_ms(25_000, 40_000) == 70_000
