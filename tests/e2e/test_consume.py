@@ -45,7 +45,7 @@ def awaited(condition: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def sample(number: int, name: str = "cpu_pct") -> bytes:
@@ -257,7 +257,7 @@ def test_each_class_of_reject_lands_once(bench: Bench) -> None:
 
 
 def test_a_consumer_killed_again_and_again_leaves_exact_bytes(bench: Bench) -> None:
-    total = 200_000
+    total = 400_000
     bench.send(CPU, (b"bad" if n % 1000 == 7 else sample(n) for n in range(total)))
     bench.send(MEM, (sample(n, "mem_pct") for n in range(5000)))
     seen_bytes = [0]

@@ -1,7 +1,7 @@
 """Kafka -> messages by partition, from given positions on: no group, no rebalance, no guess.
 
 The positions are the caller's; the offsets committed to Kafka only let its tools show the lag.
-Memory is bounded by what the client queues and by a batch of about 8 MiB.
+Memory is bounded by what the client queues: a poll takes what is there and does not wait for more.
 """
 
 import time
@@ -24,9 +24,11 @@ from fleetpulse.edges.kafka.survey import MISSING, TopicSurvey, silent_logger
 
 _END_TIMEOUT_S: Final = 3.0
 _MOST_MESSAGES: Final = 10_000
-_FIRST_MESSAGES: Final = 100
-_BATCH_BYTES: Final = 8 << 20
-_QUEUE_KB: Final = 16 * 1024
+_PROBE_MESSAGES: Final = 10
+# The client counts bytes of messages alone, its own part of a small one is several times that. It
+# overshoots by what is under way, hence the bound on one answer.
+_QUEUE_KB: Final = 8 * 1024
+_ANSWER_BYTES: Final = 4 << 20
 _PROBE_WAIT_S: Final = 0.2
 _END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001  the client names its own codes so
 _ALL_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
@@ -40,7 +42,6 @@ _BROKEN: Final = MISSING | {
 class _Message(Protocol):
     """A message as the client gives it: place, time and value are never None once consumed."""
 
-    def __len__(self) -> int: ...
     def error(self) -> KafkaError | None: ...
     def topic(self) -> str: ...
     def partition(self) -> int: ...
@@ -101,7 +102,6 @@ class LogConsumer:
         self._survey = TopicSurvey(bootstrap, group_id, topic_names)
         self._is_broken = False
         self._next: dict[Partition, int] = {}
-        self._batch_messages = _FIRST_MESSAGES
         self._client = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -120,6 +120,7 @@ class LogConsumer:
                 "fetch.queue.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 1000,
                 "queued.max.messages.kbytes": _QUEUE_KB,
+                "fetch.max.bytes": _ANSWER_BYTES,
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
                 "log_level": 0,
@@ -182,7 +183,7 @@ class LogConsumer:
         )
 
     def poll(self, timeout_s: float) -> list[Fetched]:
-        """Return what arrived, by partition; waits up to `timeout_s` for a full batch.
+        """Return what arrived, by partition; waits up to `timeout_s` for the first message.
 
         An empty list means that nothing new came. Offsets below the position are dropped: the
         broker may deliver them again.
@@ -190,13 +191,13 @@ class LogConsumer:
         self._survey.watch()
         groups: dict[tuple[str, int], list[_Message]] = {}
         ends: dict[tuple[str, int], int] = {}
-        size_bytes = 0
-        messages = self._consume(self._batch_messages, timeout_s)
+        messages = self._consume(1, timeout_s)
+        if messages:
+            messages += self._consume(_MOST_MESSAGES, 0)
         for message in messages:
             place = (message.topic(), message.partition())
             error = message.error()
             if error is None:
-                size_bytes += len(message)
                 if place in groups:
                     groups[place].append(message)
                 else:
@@ -205,9 +206,6 @@ class LogConsumer:
                 ends[place] = message.offset()
             elif error.code() in _BROKEN:
                 self._is_broken = True
-        if messages:
-            fitting = _BATCH_BYTES * len(messages) // max(size_bytes, 1)
-            self._batch_messages = max(1, min(4 * self._batch_messages, _MOST_MESSAGES, fitting))
         found = (
             self._fetched(Partition(*place), groups.get(place, []), ends.get(place))
             for place in {**groups, **ends}
@@ -257,7 +255,7 @@ class LogConsumer:
             self._client.assign(
                 [TopicPartition(at.topic_name, at.number, offset) for at, offset in asked.items()]
             )
-            for message in self._consume(_FIRST_MESSAGES, _PROBE_WAIT_S):
+            for message in self._consume(_PROBE_MESSAGES, _PROBE_WAIT_S):
                 partition = Partition(message.topic(), message.partition())
                 error = message.error()
                 if error is None:
