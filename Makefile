@@ -121,6 +121,6 @@ $(DEV): requirements-dev.txt $(FULL)
 	$(call install,--require-hashes --only-binary :all: -r requirements-dev.txt)
 	@touch $@
 
-$(JARS): src/fleetpulse/edges/jars.lock $(FULL)
+$(JARS): src/fleetpulse/edges/jars/jars.lock $(FULL)
 	@$(BIN)/fleetpulse setup
 	@touch $@

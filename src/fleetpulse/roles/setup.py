@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from fleetpulse.edges import jars
-from fleetpulse.edges.jars import Module
+from fleetpulse.edges.jars.cache import cache_dir, ensure_jars, resolve
+from fleetpulse.edges.jars.ivy import pyspark_jars_dir
+from fleetpulse.edges.jars.lock import LOCK_PATH, Module, read_lock, write_lock
 from fleetpulse.edges.java import Java, find_java
 
 BROKER_JARS: Final = "kafka"
@@ -22,15 +23,15 @@ _WANTED: Final = {
 
 def ready_java(environ: Mapping[str, str]) -> Java:
     """Return the Java runtime for Spark and the broker; errors as in `find_java`."""
-    return find_java(environ, jars.cache_dir(environ) / "java")
+    return find_java(environ, cache_dir(environ) / "java")
 
 
 def ready_jars(
     set_name: str, environ: Mapping[str, str], java: Java, say: Callable[[str], None]
 ) -> tuple[Path, ...]:
     """Return the checked files of BROKER_JARS or CONNECTOR_JARS; errors as in `ensure_jars`."""
-    wanted = jars.read_lock(set_name)
-    return jars.ensure_jars(wanted, jars.cache_dir(environ), java.executable, say)
+    wanted = read_lock(set_name)
+    return ensure_jars(wanted, cache_dir(environ), java.executable, say)
 
 
 def prepare(environ: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -44,7 +45,11 @@ def prepare(environ: Mapping[str, str], say: Callable[[str], None]) -> None:
 
 def relock(environ: Mapping[str, str]) -> Path:
     """Resolve the wanted modules again, write the lock and return its path."""
-    provided = {CONNECTOR_JARS: jars.pyspark_jars_dir()}
-    java = ready_java(environ)
-    jars.write_lock(_WANTED, provided, jars.cache_dir(environ), java.executable)
-    return jars.LOCK_PATH
+    java, cache = ready_java(environ).executable, cache_dir(environ)
+    provided = {CONNECTOR_JARS: pyspark_jars_dir()}
+    write_lock(
+        jar
+        for set_name, modules in _WANTED.items()
+        for jar in resolve(set_name, modules, cache, java, provided.get(set_name))
+    )
+    return LOCK_PATH

@@ -73,7 +73,7 @@ def start(spec: BrokerSpec, say: Callable[[str], None], timeout_s: float = START
         pid = _spawn_detached(spec, folder)
         try:
             folder.write_process(pid, spec.address)
-            _await_answer(spec, folder, lambda: _is_broker(pid, folder), timeout_s)
+            _await_answer(spec, folder, lambda: _is_alive(pid), timeout_s)
         except BaseException:
             _end(pid, folder, STOP_TIMEOUT_S)
             folder.forget_process(pid)
@@ -231,6 +231,14 @@ def _running(folder: BrokerFolder) -> int | None:
 def _is_broker(pid: int, folder: BrokerFolder) -> bool:
     try:
         return str(folder.settings_path) in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    # While a process takes on another program, its command line is empty for a moment.
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
