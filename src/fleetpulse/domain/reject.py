@@ -7,7 +7,7 @@ from typing import Final
 
 
 class RejectClass(StrEnum):
-    """Why an input is not a valid sample."""
+    """Why an input is not a valid sample; LATE and FUTURE are about the time at which it came."""
 
     OVERSIZED = "oversized"
     MALFORMED = "malformed"
@@ -17,6 +17,8 @@ class RejectClass(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     BAD_SERVER_ID = "bad_server_id"
     BAD_TIME = "bad_time"
+    LATE = "late"
+    FUTURE = "future"
 
 
 @dataclass(frozen=True, slots=True)
