@@ -14,18 +14,20 @@ from operator import attrgetter
 import numpy as np
 
 from fleetpulse.domain.aggregate import Arithmetic
-from fleetpulse.domain.clock import TimeReader, iso_text
+from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.closing import ClosedBy
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.metric import Topic
 from fleetpulse.domain.position import ClockState, Partition
-from fleetpulse.domain.reject import Reject, RejectClass
+from fleetpulse.domain.reject import RejectClass
 from fleetpulse.domain.rule import RuleSet
 from fleetpulse.domain.window import WindowSpec
-from fleetpulse.engine.facts import Closed, Messages, Refusal
+from fleetpulse.engine.columns import Columns, Read
+from fleetpulse.engine.facts import Closed, Messages, Refusal, Refused, explained
 from fleetpulse.engine.family import NEVER, OpenWindows
-from fleetpulse.engine.intake import Columns, TopicIntake
+from fleetpulse.engine.intake import TopicIntake
 from fleetpulse.engine.snapshot import pack, unpack
+from fleetpulse.engine.table import Table
 from fleetpulse.engine.text import Flags, Ints
 from fleetpulse.engine.verdict import Verdicts
 from fleetpulse.engine.window import Windows
@@ -63,17 +65,9 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
-    """Records that count in no window, for a reason that is about the time at which they came."""
-
-    reject_class: RejectClass
-    columns: Columns
-
-
-@dataclass(frozen=True, slots=True)
 class _Taken:
     windows: list[Windows]
-    refused: list[_Refused]
+    refused: list[Refused]
     accepted: int
 
 
@@ -148,16 +142,21 @@ class Engine:
         feed = self._feeds[messages.partition]
         self._open.make_room()
         read = self._intakes[feed.side].read(messages.payloads, self._open.servers, feed.times)
-        self._open.meet(read.new_ids)
-        taken = self._take(feed, read.columns, now_ms)
-        refusals = [
-            Refusal(messages.partition, messages.offsets[row], messages.payloads[row], reject)
-            for row, reject in read.rejects
-        ]
-        for refused in taken.refused:
-            refusals += self._explained(messages, refused, now_ms)
-        refusals.sort(key=attrgetter("offset"))
-        return Closed(taken.windows, refusals, taken.accepted)
+        return self._step(messages, read, now_ms)
+
+    def receive_table(self, where: Partition, table: Table, chunk: bytes | None) -> Closed:
+        """Count the lines of a file that stands for a partition; None is the end of the file.
+
+        Refusals name the number of the line as offset and have the line as payload. There is no
+        wall clock: no line is from the future. Raises UsageError for a header without the needed
+        columns.
+        """
+        self._open.make_room()
+        servers = self._open.servers
+        read, lines, numbers = (
+            table.finish(servers) if chunk is None else table.read(chunk, servers)
+        )
+        return self._step(Messages(where, numbers, lines), read, None)
 
     def advance(self, now_ms: int, behind: Collection[Partition] = ()) -> Closed:
         """Let the wall clock pass: silent partitions are set aside, then what can closes.
@@ -228,14 +227,28 @@ class Engine:
             "arithmetic": self.arithmetic.value,
         }
 
-    def _take(self, feed: Feed, columns: Columns, now_ms: int) -> _Taken:
+    def _step(self, messages: Messages, read: Read, now_ms: int | None) -> Closed:
+        self._open.meet(read.new_ids)
+        taken = self._take(self._feeds[messages.partition], read.columns, now_ms)
+        refusals = [
+            Refusal(messages.partition, messages.offsets[row], messages.payloads[row], reject)
+            for row, reject in read.rejects
+        ]
+        for refused in taken.refused:
+            ids = self._open.servers.ids(refused.columns.servers)
+            refusals += explained(messages, refused, ids.tolist())
+        refusals.sort(key=attrgetter("offset"))
+        return Closed(taken.windows, refusals, taken.accepted)
+
+    def _take(self, feed: Feed, columns: Columns, now_ms: int | None) -> _Taken:
         """Count columns of one partition, in order."""
         refused = []
         skew_ms = self.liveness.max_skew_ms
-        if skew_ms is not None:
+        if skew_ms is not None and now_ms is not None:
             is_future = columns.ts_ms > now_ms + skew_ms
             if is_future.any():
-                refused.append(_Refused(RejectClass.FUTURE, columns.taken(is_future)))
+                why = f"is more than {skew_ms / 1000:g} s ahead of the receiving clock"
+                refused.append(Refused(RejectClass.FUTURE, columns.taken(is_future), why))
                 columns = columns.taken(~is_future)
         if not len(columns.rows):
             return _Taken([], refused, 0)
@@ -249,7 +262,8 @@ class Engine:
         # What counts in some of its windows only, because others had closed before it came.
         is_partly_late = (panes - self._open.panes_per_window < bounds) & ~is_late
         if is_late.any():
-            refused.append(_Refused(RejectClass.LATE, columns.taken(is_late)))
+            why = "came after its windows had closed"
+            refused.append(Refused(RejectClass.LATE, columns.taken(is_late), why))
         done = 0
         for row in _first_of_each(bounds, is_partly_late):
             self._count(feed, columns, ~is_late, slice(done, row))
@@ -259,8 +273,9 @@ class Engine:
         accepted = len(columns.rows) - int(is_late.sum())
         if accepted:
             feed.latest_ms = max(feed.latest_ms, int(columns.ts_ms.max()))
-            feed.heard_ms = now_ms
             feed.is_idle = False
+            if now_ms is not None:
+                feed.heard_ms = now_ms
         return _Taken(windows + self._close_by_watermark(), refused, accepted)
 
     def _count(self, feed: Feed, columns: Columns, is_on_time: Flags, part: slice) -> None:
@@ -294,33 +309,6 @@ class Engine:
         spec = self._open.spec
         panes = (latest_ms - self.liveness.lateness_ms - spec.origin_ms) // spec.slide_ms
         return panes - self._open.panes_per_window
-
-    def _explained(self, messages: Messages, refused: _Refused, now_ms: int) -> list[Refusal]:
-        columns = refused.columns
-        ids = self._open.servers.ids(columns.servers).tolist()
-        found = []
-        for row, server, ts_ms in zip(
-            columns.rows.tolist(), ids, columns.ts_ms.tolist(), strict=True
-        ):
-            server_id = server.decode("ascii")
-            if refused.reject_class is RejectClass.LATE:
-                why = f"{iso_text(ts_ms)} of {server_id} came after its windows had closed"
-            else:
-                why = (
-                    f"{iso_text(ts_ms)} of {server_id} is {(ts_ms - now_ms) / 1000:.0f} s ahead of "
-                    "the receiving clock"
-                )
-            found.append(
-                Refusal(
-                    messages.partition,
-                    messages.offsets[row],
-                    messages.payloads[row],
-                    Reject(refused.reject_class, why),
-                    server_id,
-                    ts_ms,
-                )
-            )
-        return found
 
 
 def _shown(settings: Mapping[str, object]) -> str:

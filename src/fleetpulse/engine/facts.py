@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from fleetpulse.domain.aggregate import WindowRow
+from fleetpulse.domain.clock import iso_text
 from fleetpulse.domain.position import Partition
-from fleetpulse.domain.reject import Reject
+from fleetpulse.domain.reject import Reject, RejectClass
+from fleetpulse.engine.columns import Columns
 from fleetpulse.engine.window import Windows
 
 
@@ -49,3 +51,27 @@ class Closed:
     def rows(self) -> Iterator[WindowRow]:
         """Yield the row of every window."""
         return chain.from_iterable(windows.rows() for windows in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Valid records that count in no window, and the end of a sentence that says why."""
+
+    reject_class: RejectClass
+    columns: Columns
+    why: str
+
+
+def explained(messages: Messages, refused: Refused, ids: Sequence[bytes]) -> Iterator[Refusal]:
+    """Yield a refusal for each of these records, whose servers have these ids."""
+    rows, instants_ms = refused.columns.rows.tolist(), refused.columns.ts_ms.tolist()
+    for row, name, ts_ms in zip(rows, ids, instants_ms, strict=True):
+        server_id = name.decode("ascii")
+        yield Refusal(
+            messages.partition,
+            messages.offsets[row],
+            messages.payloads[row],
+            Reject(refused.reject_class, f"{iso_text(ts_ms)} of {server_id} {refused.why}"),
+            server_id,
+            ts_ms,
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fleetpulse.domain.closing import ClosedBy
 from fleetpulse.domain.metric import Statistic
 from fleetpulse.domain.window import WindowSpec
-from fleetpulse.engine.intake import Columns
+from fleetpulse.engine.columns import Columns
 from fleetpulse.engine.pane import Panes, Side
 from fleetpulse.engine.server import Servers
 from fleetpulse.engine.snapshot import SideState, State

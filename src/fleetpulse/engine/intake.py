@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
@@ -12,36 +12,14 @@ from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import Metric, Topic
 from fleetpulse.domain.reject import Reject
 from fleetpulse.domain.sample import Record
-from fleetpulse.engine.layout import Cut, Delimiters, Layout
+from fleetpulse.engine.columns import Columns, Read, SingleValues, without
+from fleetpulse.engine.layout import Delimiters, Layout
 from fleetpulse.engine.server import Servers
-from fleetpulse.engine.text import Flags, Floats, Ints, Texts
+from fleetpulse.engine.text import Ints, Texts
 
 # Programs that write to one topic seldom differ in more than their spaces and key order.
 _MOST_LAYOUTS: Final = 4
 _QUOTE: Final = ord('"')
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Values of one metric: of the message `rows` (rising), the server's number and the instant."""
-
-    rows: Ints
-    servers: Ints
-    ts_ms: Ints
-    values: Floats
-
-    def taken(self, kept: Flags | slice) -> Self:
-        """Return a part of the columns."""
-        return type(self)(self.rows[kept], self.servers[kept], self.ts_ms[kept], self.values[kept])
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """The columns in messages, the ids that are new among their servers, and what was rejected."""
-
-    columns: Columns
-    new_ids: Sequence[bytes]
-    rejects: Sequence[tuple[int, Reject]]
 
 
 @dataclass(slots=True)
@@ -74,53 +52,35 @@ class TopicIntake:
             cut = layout.cut(texts, found[layout.delimiters], left, times) if len(left) else None
             by_use.append((0 if cut is None else -len(cut.rows), layout))
             if cut is not None and len(cut.rows):
-                part, new = self._columns(texts, cut, servers)
-                parts.append(part)
+                numbers, new = servers.find(texts, cut.id_starts, cut.id_ends)
+                parts.append(Columns.of_cut(cut, numbers, self.metric))
                 new_ids += new
-                left = _without(left, part.rows, len(payloads))
+                left = without(left, parts[-1].rows, len(payloads))
         # The layout of most messages is tried first; the sort is stable.
         self._layouts = [layout for _, layout in sorted(by_use, key=itemgetter(0))]
-        rejects: list[tuple[int, Reject]] = []
-        if len(left) or not parts:
-            part, new, rejects = self._decoded(payloads, left, servers, times)
-            parts.append(part)
-            new_ids += new
-        return Read(_merged(parts), new_ids, rejects)
-
-    def _columns(self, texts: Texts, cut: Cut, servers: Servers) -> tuple[Columns, list[bytes]]:
-        numbers, new = servers.find(texts, cut.id_starts, cut.id_ends)
-        columns = Columns(cut.rows, numbers, cut.ts_ms, cut.values[self.metric])
-        is_id = numbers >= 0
-        return columns if is_id.all() else columns.taken(is_id), new
+        if not len(left) and parts:
+            return Read(Columns.merged(parts), new_ids, [])
+        slow = self._decoded(payloads, left, servers, times)
+        columns = Columns.merged([*parts, slow.columns])
+        return Read(columns, [*new_ids, *slow.new_ids], slow.rejects)
 
     def _decoded(
         self, payloads: Sequence[bytes | None], left: Ints, servers: Servers, times: TimeReader
-    ) -> tuple[Columns, list[bytes], list[tuple[int, Reject]]]:
+    ) -> Read:
         place = self.topic.metrics.index(self.metric)
-        rows, rejects, ids = [], [], []
-        ts_ms, values = [], []
-        learnt = False
+        found, rejects = SingleValues(), []
+        has_learnt = False
         for row in left.tolist():
             payload = payloads[row]
-            found = decode_message(self.topic, payload, times)
-            if isinstance(found, Reject):
-                rejects.append((row, found))
+            record = decode_message(self.topic, payload, times)
+            if isinstance(record, Reject):
+                rejects.append((row, record))
                 continue
-            rows.append(row)
-            ids.append(found.server_id.encode())
-            ts_ms.append(found.ts_ms)
-            values.append(found.values[place])
-            if not learnt and payload is not None:
-                learnt = self._learn(payload)
-        texts = Texts.of(ids)
-        numbers, new = servers.find(texts, texts.starts, texts.ends)
-        columns = Columns(
-            np.array(rows, np.int64),
-            numbers,
-            np.array(ts_ms, np.int64),
-            np.array(values, np.float64),
-        )
-        return columns, new, rejects
+            found.add(row, record.server_id, record.ts_ms, record.values[place])
+            if not has_learnt and payload is not None:
+                has_learnt = self._learn(payload)
+        columns, new_ids = found.columns(servers)
+        return Read(columns, new_ids, rejects)
 
     def _learn(self, payload: bytes) -> bool:
         """Remember the layout of a message that the codec accepted, in place of the oldest."""
@@ -130,26 +90,3 @@ class TopicIntake:
         del self._layouts[_MOST_LAYOUTS - 1 :]
         self._layouts.append(layout)
         return True
-
-
-def _without(rows: Ints, taken: Ints, count: int) -> Ints:
-    if len(rows) == len(taken):
-        return rows[:0]
-    is_left = np.zeros(count, np.bool_)
-    is_left[rows] = True
-    is_left[taken] = False
-    return np.flatnonzero(is_left)
-
-
-def _merged(parts: Sequence[Columns]) -> Columns:
-    """Return the columns of all parts in the order of their rows."""
-    if len(parts) == 1:
-        return parts[0]
-    rows = np.concatenate([part.rows for part in parts])
-    order = np.argsort(rows)
-    return Columns(
-        rows[order],
-        np.concatenate([part.servers for part in parts])[order],
-        np.concatenate([part.ts_ms for part in parts])[order],
-        np.concatenate([part.values for part in parts])[order],
-    )

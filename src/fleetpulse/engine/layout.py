@@ -233,9 +233,10 @@ def _holds(texts: Texts, places: Ints, wanted: bytes) -> Flags:
 
 
 def _are_plain(texts: Texts, starts: Ints, ends: Ints) -> Flags:
-    """Tell which texts are printable ASCII without a backslash."""
+    """Tell which texts are printable ASCII without quotes and backslashes."""
     content = np.frombuffer(texts.data, np.uint8)
     # One comparison for both ends of the range: what lies below a space wraps round.
     is_strange = (content - np.uint8(ord(" "))) > ord("~") - ord(" ")
-    strange = np.flatnonzero(is_strange | (content == ord("\\")))
+    is_strange |= (content == ord("\\")) | (content == ord('"'))
+    strange = np.flatnonzero(is_strange)
     return np.equal(np.searchsorted(strange, starts), np.searchsorted(strange, ends))
