@@ -14,9 +14,11 @@ from fleetpulse.config import Settings
 from fleetpulse.domain.aggregate import WindowRow, fold
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import Family
+from fleetpulse.domain.position import Partition
 from fleetpulse.edges.files import read_chunks
 from fleetpulse.edges.spark.batch import window_rows
 from fleetpulse.edges.spark.session import SessionOptions, open_session
+from fleetpulse.engine import Engine, Liveness, Table, first_instant
 from fleetpulse.roles.intake import take_in
 from fleetpulse.roles.job import Job, plan_of
 from fleetpulse.roles.setup import ready_java
@@ -71,7 +73,42 @@ def spark_batch(spark: SparkSession) -> Interpreter:
     return interpret
 
 
-@pytest.fixture(scope="session", params=["reference", "spark_batch"])
+@pytest.fixture(scope="session")
+def embedded() -> Interpreter:
+    def interpret(settings: Settings, family: Family, path: Path) -> str:
+        day = settings.time.start_date(dt.datetime.now(dt.UTC).date())
+        tables = [
+            Table(metric, TimeReader(settings.time.tz, day), str(path)) for metric in family.metrics
+        ]
+        # A grid may hang on the first event, so the file is read for that first.
+        first_ms = [first_instant(table, read_chunks(path)) for table in tables]
+        last_ms = [table.last_ms for table in tables if table.last_ms is not None]
+        found_ms = [one for one in first_ms if one is not None]
+        spec = settings.window.spec(min(found_ms, default=None))
+        engine = Engine(
+            settings.rule_set(family),
+            lambda _: spec,
+            settings.arithmetic,
+            Liveness(lateness_ms=None, max_skew_ms=None),
+            settings.time.tz,
+            day,
+        )
+        engine.assign({Partition(topic.key, 0): topic for topic in family.topics}, 0)
+        for topic, metric in zip(family.topics, family.metrics, strict=True):
+            where = Partition(topic.key, 0)
+            table = Table(metric, TimeReader(settings.time.tz, day), str(path))
+            for chunk in [*read_chunks(path), None]:
+                assert not engine.receive_table(where, table, chunk).windows
+        rows = sorted(
+            engine.finish().rows(), key=lambda row: (row.server_id.encode(), row.start_ms)
+        )
+        span_ms = spec.span_ms(min(found_ms), max(last_ms)) if found_ms else 0
+        return _text(settings, family, rows, span_ms)
+
+    return interpret
+
+
+@pytest.fixture(scope="session", params=["reference", "embedded", "spark_batch"])
 def interpreter(request: pytest.FixtureRequest) -> Interpreter:
     found: Interpreter = request.getfixturevalue(request.param)
     return found

@@ -108,6 +108,25 @@ def engine_of(
     return engine
 
 
+def restarted(
+    engine: Engine,
+    rules: RuleSet,
+    spec: WindowSpec,
+    arithmetic: Arithmetic,
+    live: Liveness,
+    now_ms: int,
+) -> Engine:
+    """Another engine that goes on from a snapshot."""
+    partitions = {
+        where: next(topic for topic in rules.family.topics if topic.key == where.topic_name)
+        for where in engine.latest_ms
+    }
+    other = Engine(rules, lambda _: spec, arithmetic, live, dt.UTC, START_DATE)
+    other.restore(engine.snapshot(), now_ms, "state.db")
+    other.assign(partitions, now_ms)
+    return other
+
+
 def batches(sent: Sequence[Sent], cuts: Sequence[int]) -> list[list[Sent]]:
     """Cut where the partition changes and at `cuts`, so that the order of records stays."""
     found: list[list[Sent]] = []
@@ -279,7 +298,7 @@ def windows_of(closed: Closed) -> list[ClosedWindow]:
 
 
 @given(st.data(), rule_sets(), specs, st.sampled_from(Arithmetic), lives)
-def test_live_rules_hold_record_by_record_however_messages_are_batched(
+def test_live_rules_hold_record_by_record_over_any_batches_and_restarts(
     data: st.DataObject, rules: RuleSet, spec: WindowSpec, arithmetic: Arithmetic, live: Liveness
 ) -> None:
     sent = data.draw(streams(rules.family))
@@ -299,6 +318,10 @@ def test_live_rules_hold_record_by_record_however_messages_are_batched(
         assert [(one.offset, one.reject.reject_class.value) for one in closed.refusals] == [
             (offset, fate) for offset, fate in enumerate(fates, start=7) if fate != "accepted"
         ]
+        if data.draw(st.booleans()):
+            engine = restarted(engine, rules, spec, arithmetic, live, now_ms)
+            literal.heard_ms = dict.fromkeys(literal.partitions, now_ms)
+            literal.idle = set()
         if data.draw(st.booleans()):
             behind = data.draw(st.sets(st.sampled_from(literal.partitions)))
             now_ms += data.draw(st.sampled_from([0, 1, 14_999, 15_000]))

@@ -7,7 +7,16 @@ See docs/engine.md.
 
 from fleetpulse.engine.core import Engine, Liveness
 from fleetpulse.engine.facts import Closed, Messages, Refusal
-from fleetpulse.engine.table import Table
+from fleetpulse.engine.table import Table, first_instant
 from fleetpulse.engine.window import Windows
 
-__all__ = ["Closed", "Engine", "Liveness", "Messages", "Refusal", "Table", "Windows"]
+__all__ = [
+    "Closed",
+    "Engine",
+    "Liveness",
+    "Messages",
+    "Refusal",
+    "Table",
+    "Windows",
+    "first_instant",
+]

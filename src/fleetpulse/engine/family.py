@@ -21,6 +21,7 @@ from fleetpulse.engine.window import NOT_REPORTED, Windows
 
 # How many cells are merged at once when many windows close: bounds the memory of a drain.
 _CELLS_AT_ONCE: Final = 1 << 21
+_FIRST_LOOK: Final = 64
 _NEVER_MS: Final = np.iinfo(np.int64).max
 # Before every instant in milliseconds and every window's number, and far from the end of 64 bits.
 NEVER: Final = -(2**60)
@@ -44,6 +45,7 @@ class OpenWindows:
     # Windows up to this one, by number, are closed: window n starts with pane n.
     last_closed: int = NEVER
     _ranks: Ints | None = None
+    _look_again_at: int = _FIRST_LOOK
 
     def __post_init__(self) -> None:
         """Start without panes."""
@@ -53,14 +55,6 @@ class OpenWindows:
     def panes_per_window(self) -> int:
         """How many panes make a window."""
         return self.spec.size_ms // self.spec.slide_ms
-
-    def pane(self, ts_ms: int) -> int:
-        """Return the number of the pane that holds an instant."""
-        return (ts_ms - self.spec.origin_ms) // self.spec.slide_ms
-
-    def last_window_ended(self, instant_ms: int) -> int:
-        """Return the number of the last window that ends at or before an instant."""
-        return self.pane(instant_ms) - self.panes_per_window
 
     def meet(self, new_ids: Sequence[bytes]) -> None:
         """Prepare for servers that just got the highest numbers."""
@@ -191,16 +185,18 @@ class OpenWindows:
                 limb[rows, :count] = total
 
     def make_room(self) -> None:
-        """Forget the numbers of inactive servers if the table is full and half of it is inactive.
+        """Take their numbers from inactive servers once half of all are inactive.
 
-        So the cost is shared by as many servers as came, and the arrays are at most twice as wide
-        as the most servers that were active at once.
+        Looked at whenever as many servers came as were active the last time, who share the cost;
+        so the arrays are at most four times as wide as the most servers active at once.
         """
         count = self.servers.count
-        if count < self.panes.servers:
+        if count < self._look_again_at:
             return
         is_active = self.panes.are_active(count)
-        if 2 * int(is_active.sum()) > count:
+        active = int(is_active.sum())
+        self._look_again_at = max(_FIRST_LOOK, 2 * active)
+        if 2 * active > count:
             return
         inactive = np.flatnonzero(~is_active)
         ids = self.servers.ids(inactive).tolist()

@@ -4,7 +4,7 @@ What a line means is what codec/table.py says: it reads the header and every lin
 the plain form of the others (layout.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
@@ -141,6 +141,19 @@ class Table:
             self.samples += len(columns.rows)
             self.first_ms = first_ms if self.first_ms is None else min(self.first_ms, first_ms)
             self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
+
+
+def first_instant(table: Table, chunks: Iterable[bytes]) -> int | None:
+    """Return the earliest instant in a file, None without a sample; the table is used up.
+
+    For windows whose grid hangs on the first event, which must be known before the first value is
+    counted. Raises UsageError as `Table.read` does.
+    """
+    servers = Servers()
+    for chunk in chunks:
+        table.read(chunk, servers)
+    table.finish(servers)
+    return table.first_ms
 
 
 def _is_blank(line: bytes) -> bool:
