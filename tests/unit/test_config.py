@@ -143,7 +143,7 @@ def test_command_line_wins_over_the_environment(tmp_path: Path) -> None:
         ),
         (
             "topics: {cpu: topic-mem}",
-            "c.yaml:1: topics: two topics have the same name, wanted four names",
+            "c.yaml:1: topics: two topics have the same name, wanted different ones",
         ),
         (
             "hosts: {broker: '10.0.0.1:9092'}",

@@ -97,20 +97,22 @@ class BrokerPart(_Section):
 
 
 class Topics(_Section):
-    """Names and shape of the four topics."""
+    """Names and shape of the topics: one for each kind of record, and that of the windows."""
 
     cpu: TopicName = "topic-cpu"
     mem: TopicName = "topic-mem"
     net: TopicName = "topic-net"
     disk: TopicName = "topic-disk"
+    windows: TopicName = "fleetpulse-windows"
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 1
     replication_factor: Annotated[int, Field(ge=1, le=32_767)] = 1
     retention_h: Annotated[int, Field(ge=1)] = 168
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
-        if len({self.cpu, self.mem, self.net, self.disk}) < 4:  # noqa: PLR2004  four topics
-            raise ValueError("two topics have the same name, wanted four names")
+        names = (self.cpu, self.mem, self.net, self.disk, self.windows)
+        if len(set(names)) < len(names):
+            raise ValueError("two topics have the same name, wanted different ones")
         return self
 
     def name(self, topic: Topic) -> str:
@@ -280,6 +282,16 @@ class RejectsPart(_Section):
     max_in_a_row: Annotated[int, Field(ge=1)] = 500
 
 
+class StreamPart(_Section):
+    """How spark-stream runs."""
+
+    master: str | None = None
+    trigger_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    max_offsets_per_trigger: Annotated[int, Field(ge=1)] | None = 500_000
+    shuffle_partitions: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_dir: Annotated[Path | None, Field(strict=False)] = None
+
+
 class Settings(_Section):
     """All settings of all roles."""
 
@@ -293,6 +305,7 @@ class Settings(_Section):
     compare: Annotated[Compare, Field(strict=False)] = Compare.REPORTED
     rules: Rules = Rules()
     rejects: RejectsPart = RejectsPart()
+    stream: StreamPart = StreamPart()
     output_dir: Annotated[Path, Field(strict=False)] = Path("output")
 
     def bootstrap(self) -> str:
@@ -312,6 +325,10 @@ class Settings(_Section):
     def windows_path(self, family: Family) -> Path:
         """Return the file of a family's window rows."""
         return self.output_dir / windows_file_name(family, self.team_number)
+
+    def stream_path(self) -> Path:
+        """Return the folder of spark-stream's checkpoint."""
+        return self.stream.checkpoint_dir or self.output_dir / "spark-stream"
 
     def rule_set(self, family: Family) -> RuleSet:
         """Return a family's rules as data."""
