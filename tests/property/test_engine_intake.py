@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
@@ -120,6 +121,30 @@ def test_messages_hold_what_the_codec_finds_in_each(data: st.DataObject, topic: 
         assert as_facts(servers, read.columns) == facts
         assert list(read.rejects) == rejects
         event(f"rejects: {bool(rejects)}")
+
+
+FORMS = {
+    "ours": b'{"ts":"2025-10-05T20:53:00Z","server_id":"server_1","net_in":34.74,"net_out":5}',
+    "another": b"""{ "net_out": 12.5, "host": "eu-1", "seq": 12, "up": true,
+        "ts": "2025-10-05T20:53:00.125Z", "net_in": 7, "server_id": "a.b:c-d", "down": false }""",
+}
+
+
+@pytest.mark.parametrize("byte", b'"\\{}:,.09-x\0 ')
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_a_change_of_any_one_byte_means_what_the_codec_says(form: bytes, byte: int) -> None:
+    one = bytes([byte])
+    changed = [
+        form[:place] + instead + form[place + cut :]
+        for place in range(len(form) + 1)
+        for instead, cut in ((one, 1), (one, 0), (b"", 1), (one, 2), (one, len(form)))
+    ]
+    intake, servers = TopicIntake(NET, NET.metrics[0]), Servers()
+    intake.read([form], servers, times())
+    read = intake.read(changed, servers, times())
+    facts, rejects = decoded(NET, changed)
+    assert as_facts(servers, read.columns) == facts
+    assert list(read.rejects) == rejects
 
 
 @given(st.data())

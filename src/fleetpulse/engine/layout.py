@@ -177,7 +177,10 @@ class Layout:
     def _spans(
         self, texts: Texts, found: Delimiters, rows: Ints
     ) -> tuple[list[tuple[Ints, Ints]], Flags]:
-        """Return where each field starts and ends, and which rows hold the fixed texts."""
+        """Return where each field starts and ends, and which rows hold the fixed texts.
+
+        No field ends before it starts in a row that holds them: its delimiters rise.
+        """
         starts, ends, first = texts.starts[rows], texts.ends[rows], found.first[rows]
         fits = _holds(texts, starts, self.fixed[0])
         start = starts + len(self.fixed[0])
@@ -188,7 +191,6 @@ class Layout:
             else:
                 end = found.places[first + follower[0]] - follower[1]
             fits &= _holds(texts, end, text)
-            fits &= start <= end
             spans.append((start, end))
             start = end + len(text)
         fits &= start == ends
