@@ -1,0 +1,182 @@
+"""Who takes part, how each is started, and what it needs to be there."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleetpulse.edges.java import Java
+from fleetpulse.roles.setup import CONNECTOR_JARS, ready_jars
+from peers.install import (
+    FLINK_JARS,
+    PEERS_PYTHON,
+    PROGRAMS,
+    STREAMS_JARS,
+    compiled,
+    missing_python,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one contestant; `messages` is 0 when they keep coming."""
+
+    bootstrap: str
+    topics: tuple[str, ...]
+    out: Path
+    messages: int
+    lateness_ms: int
+
+    def arguments(self) -> list[str]:
+        """Return the options that every program of ours takes."""
+        return [
+            *("--bootstrap", self.bootstrap, "--topics", ",".join(self.topics)),
+            *("--out", str(self.out), "--messages", str(self.messages)),
+            *("--lateness-ms", str(self.lateness_ms)),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a run is started."""
+
+    command: Sequence[str]
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One way to do the work.
+
+    `missing` says why it cannot run, or "". `drain_lateness_ms` replaces the lateness while a
+    backlog is drained, where the system's own watermark needs it. One that `may_hold_back` gives
+    rows only now and then, and the last ones with the next message. `note` says what is particular.
+    """
+
+    name: str
+    title: str
+    start: Callable[[Run], Start]
+    missing: str
+    note: str
+    has_rows: bool = True
+    drain_lateness_ms: int | None = None
+    may_hold_back: bool = False
+    is_ours: bool = False
+
+
+def contestants(
+    environ: Mapping[str, str], java: Java, scratch: Path, say: Callable[[str], None]
+) -> list[Contestant]:
+    """Return all contestants; programs in Java are compiled below `scratch`."""
+    classes = scratch / "classes"
+    peers_missing = missing_python()
+    streams, streams_missing = compiled("FleetWindows.java", STREAMS_JARS, environ, java, classes)
+    flink, flink_missing = compiled("FlinkWindows.java", FLINK_JARS, environ, java, classes)
+    connector = ",".join(map(str, ready_jars(CONNECTOR_JARS, environ, java, say)))
+    on_java = {"JAVA_HOME": str(java.home), "SPARK_LOCAL_IP": "127.0.0.1"}
+    return [
+        Contestant(
+            "raw",
+            "raw consume() from Python",
+            lambda run: Start(_program(sys.executable, "raw.py", run)),
+            "",
+            "nothing is parsed: the limit of one Python consumer",
+            has_rows=False,
+        ),
+        Contestant(
+            "monitor",
+            "fleetpulse monitor",
+            _monitor,
+            _missing_command("monitor"),
+            "state and rows are committed together",
+            is_ours=True,
+        ),
+        Contestant(
+            "streams-memory",
+            "Kafka Streams 4.3.1, in memory",
+            lambda run: _java_start(java, streams, "FleetWindows", run, "--store", "memory"),
+            streams_missing,
+            "merge, hopping windows with grace, onWindowClose; two threads",
+            may_hold_back=True,
+        ),
+        Contestant(
+            "streams-rocksdb",
+            "Kafka Streams 4.3.1, RocksDB",
+            lambda run: _java_start(java, streams, "FleetWindows", run, "--store", "rocksdb"),
+            streams_missing,
+            "the same on the default store",
+            may_hold_back=True,
+        ),
+        Contestant(
+            "flink",
+            "Flink 2.2, DataStream",
+            lambda run: _java_start(java, flink, "FlinkWindows", run),
+            flink_missing,
+            "sliding windows with an incremental aggregate, checkpoints every 10 s, parallelism 1",
+        ),
+        Contestant(
+            "spark-textbook",
+            "Spark 4.0.5 Structured Streaming, textbook",
+            lambda run: Start(
+                [*_program(sys.executable, "spark_textbook.py", run), "--jars", connector], on_java
+            ),
+            "",
+            "one stream for each family, append to CSV files; availableNow for the backlog",
+        ),
+        Contestant(
+            "bytewax",
+            "Bytewax 0.21",
+            lambda run: Start(_program(str(PEERS_PYTHON), "bytewax_windows.py", run)),
+            peers_missing,
+            "fold_window on sliding windows; one worker",
+            drain_lateness_ms=600_000,
+        ),
+        Contestant(
+            "quix",
+            "Quix Streams 3.28",
+            lambda run: Start(_program(str(PEERS_PYTHON), "quix_windows.py", run)),
+            peers_missing,
+            "concat, hopping windows, final results, default state with changelogs",
+        ),
+    ]
+
+
+def _program(python: str, name: str, run: Run) -> list[str]:
+    return [python, str(PROGRAMS / name), *run.arguments()]
+
+
+def _missing_command(name: str) -> str:
+    asked = subprocess.run(
+        [sys.executable, "-m", "fleetpulse", name, "--help"], capture_output=True, check=False
+    )
+    return "" if asked.returncode == 0 else f"this version has no command {name}"
+
+
+def _monitor(run: Run) -> Start:
+    host, _, port = run.bootstrap.rpartition(":")
+    cpu, mem, net, disk = run.topics
+    command = [sys.executable, "-m", "fleetpulse", "monitor", "--from-beginning", "--csv", "--json"]
+    if run.messages:
+        command += ["--until-idle", "1s"]
+    return Start(
+        command,
+        {
+            "FLEETPULSE__HOSTS__BROKER": host,
+            "FLEETPULSE__BROKER__PORT": port,
+            "FLEETPULSE__TOPICS__CPU": cpu,
+            "FLEETPULSE__TOPICS__MEM": mem,
+            "FLEETPULSE__TOPICS__NET": net,
+            "FLEETPULSE__TOPICS__DISK": disk,
+            "FLEETPULSE__TIME__OUTPUT": "iso",
+            "FLEETPULSE__OUTPUT_DIR": str(run.out),
+        },
+    )
+
+
+def _java_start(java: Java, class_path: str, program: str, run: Run, *more: str) -> Start:
+    # Flink serializes classes of the Java library by reflection (its documentation, "Java 17").
+    opened = [f"--add-opens=java.base/java.{part}=ALL-UNNAMED" for part in ("lang", "util")]
+    return Start(
+        [str(java.executable), *opened, "-cp", class_path, program, *run.arguments(), *more]
+    )
