@@ -131,6 +131,32 @@ def test_a_clock_that_is_set_back_keeps_no_partition_awake(engine: Engine) -> No
     assert len(list(engine.advance(START_MS + 15_000).rows())) == 1
 
 
+def test_a_silent_partition_does_not_save_late_records_of_a_batch() -> None:
+    engine = engine_of()
+    engine.assign({CPU_0: CPU, MEM_0: MEM}, START_MS)
+    engine.advance(START_MS + 15_000)
+    closed = engine.receive(
+        sent(CPU_0, cpu(0, "a", 1), cpu(60, "a", 1), cpu(12, "a", 1)), START_MS + 15_000
+    )
+    assert [one.offset for one in closed.refusals] == [2]
+
+
+def test_records_of_a_batch_that_miss_different_windows_count_in_the_others(
+    engine: Engine,
+) -> None:
+    # 36 closes [0,30), which 25 misses; 46 closes [10,40), which 35 misses.
+    seconds_and_values = ((0, 10), (36, 20), (25, 30), (46, 40), (35, 50))
+    payloads = [cpu(second, "a", value) for second, value in seconds_and_values]
+    rows = [*engine.receive(sent(CPU_0, *payloads), START_MS).rows(), *engine.finish().rows()]
+    assert [row.hundredths[0] for row in rows] == [
+        1000,  # [0,30) 10
+        2500,  # [10,40) 20 and 30
+        3500,  # [20,50) 20, 30, 40 and 50
+        3667,  # [30,60) 20, 40 and 50
+        4000,  # [40,70) 40
+    ]
+
+
 def test_a_second_partition_of_a_topic_holds_the_watermark() -> None:
     engine = engine_of()
     engine.assign({CPU_0: CPU, CPU_1: CPU}, START_MS)
@@ -252,6 +278,20 @@ def test_numbers_of_servers_are_given_away_without_mixing_their_data() -> None:
         rows += engine.receive(sent(CPU_0, *passing, *kept), 0).rows()
     rows += engine.finish().rows()
     assert len(rows) == 300 * 30
+    assert all(row.hundredths[0] == 100 * int(row.server_id.split("-")[1]) for row in rows)
+
+
+def test_columns_that_are_free_again_are_empty() -> None:
+    # Without dropping leading windows, a new server shows what its column held before it came.
+    keep = WindowSpec(is_leading_dropped=False)
+    engine = engine_of(spec=keep, live=Liveness(max_skew_ms=None))
+    engine.assign({CPU_0: CPU}, 0)
+    rows = []
+    for second in range(0, 1000, 10):
+        passing = [cpu(second, f"passing{second}-{number}", number) for number in range(20)]
+        rows += engine.receive(sent(CPU_0, *passing), 0).rows()
+    rows += engine.finish().rows()
+    assert len(rows) == 100 * 20 * 3
     assert all(row.hundredths[0] == 100 * int(row.server_id.split("-")[1]) for row in rows)
 
 

@@ -66,6 +66,14 @@ def test_fixed_words_may_change_from_program_to_program() -> None:
     assert b',"up":true,"cpu_pct":' in layout.fixed[2]
 
 
+def test_a_quote_too_many_in_one_message_does_not_make_up_for_one_too_few_in_another() -> None:
+    good = encode_message(Record(CPU, START_MS, "a", (34.74,)))
+    payloads = [good, good + b'"', good, good.replace(b'"', b"", 1), good]
+    read = TopicIntake(CPU, CPU_PCT).read(payloads, Servers(), times())
+    assert read.columns.rows.tolist() == [0, 2, 4]
+    assert [row for row, _ in read.rejects] == [1, 3]
+
+
 def test_text_behind_a_known_form_is_malformed() -> None:
     good = b'{"ts":"2025-10-05T20:53:00Z","server_id":"a","cpu_pct":1,"up":null}'
     intake, servers = TopicIntake(CPU, CPU_PCT), Servers()
@@ -149,6 +157,7 @@ def test_a_line_that_never_ends_takes_bounded_memory_and_is_oversized() -> None:
     read, lines, numbers = table.finish(servers)
     assert [reject.reject_class for _, reject in read.rejects] == [RejectClass.OVERSIZED]
     assert (list(numbers), len(lines[0])) == ([2], 64 * 1024 + 1)
+    assert len(lines.texts.data) < 2 * 64 * 1024
 
 
 def test_lines_can_be_taken_in_part() -> None:

@@ -285,9 +285,8 @@ class Engine:
     def _bounds(self, feed: Feed, ts_ms: Ints) -> Ints:
         """Return, for each record, the last window that had closed when it came."""
         before = np.empty_like(ts_ms)
-        before[0] = feed.latest_ms
-        np.maximum.accumulate(ts_ms[:-1], out=before[1:])
-        np.maximum(before, feed.latest_ms, out=before)
+        before[0], before[1:] = feed.latest_ms, ts_ms[:-1]
+        np.maximum.accumulate(before, out=before)
         others = [
             one.latest_ms for one in self._feeds.values() if one is not feed and not one.is_idle
         ]

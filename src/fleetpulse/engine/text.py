@@ -49,7 +49,7 @@ class Texts:
         starts = np.empty_like(ends)
         starts[:1] = PAD_BYTES
         starts[1:] = ends[:-1] + 1
-        return cls(data, starts, ends - ((found[ends - 1] == ord("\r")) & (ends > starts)))
+        return cls(data, starts, ends - (found[ends - 1] == ord("\r")))
 
     def places_of(self, byte: int) -> Ints:
         """Return where a byte occurs, in rising order."""
