@@ -1,1 +1,1 @@
-"""Pinned jars: fetched with Ivy into the cache of the user, checked against the lock on each use."""
+"""Pinned jars: fetched with Ivy into the cache of the user, checked against the lock on use."""
