@@ -1,8 +1,9 @@
 """The live benchmark: the same windows from the same topics, by us and by other systems.
 
-`bench/live.py --setup` installs the peers once; `bench/live.py` measures everything (about 20
-minutes); `bench/live.py --quick` is a small run to see that all works. Rounds are interleaved, and
-only ratios within one run count: the machine may be busy with other things.
+`bench/live.py --setup` installs the peers once; `bench/live.py` measures everything (about half an
+hour, most of it Quix Streams and RocksDB; `--ticks 1500 --latency-s 30` halves it);
+`bench/live.py --quick` is a small run to see that all works (two minutes). Rounds are interleaved,
+and only ratios within one run count: the machine may be busy with other things.
 """
 
 import argparse
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="96,000 messages, one round")
     parser.add_argument("--servers", type=int, help="servers of the backlog (100)")
     parser.add_argument("--ticks", type=int, help="samples of each server (3000; quick: 240)")
-    parser.add_argument("--rounds", type=int, help="rounds (3; quick: 1)")
+    parser.add_argument("--rounds", type=int, help="rounds, 0 for none (3; quick: 1)")
     parser.add_argument(
         "--latency-s", type=float, help="seconds of latency for each, 0 for none (60; quick: 0)"
     )
@@ -109,7 +110,7 @@ def _options(given: argparse.Namespace) -> Options:
     return Options(
         tuple(given.names),
         Fleet(given.servers or size.servers, given.ticks or size.ticks),
-        given.rounds or rounds,
+        rounds if given.rounds is None else given.rounds,
         latency_s if given.latency_s is None else given.latency_s,
         given.rate,
         given.partitions,

@@ -117,7 +117,7 @@ def contestants(
         ),
         Contestant(
             "spark-textbook",
-            "Spark 4.0.5 Structured Streaming, textbook",
+            "Spark 4.0.5, textbook",
             lambda run: Start(
                 [*_program(sys.executable, "spark_textbook.py", run), "--jars", connector], on_java
             ),

@@ -27,6 +27,8 @@ _TOPICS: Final = 4
 _FIRST_ROW_S: Final = 120.0
 # Rows of the first seconds belong to the catching up after the start.
 _SETTLE_S: Final = 10.0
+# Rows of the last windows get this long to come.
+_TAIL_S: Final = 10.0
 _TICK_S: Final = 0.001
 _LEAST_ROWS: Final = 100
 
@@ -41,6 +43,15 @@ class Clock:
         """Return when the window could close; None while a topic's record is not there yet."""
         instants = self.acknowledged.get(end_ms, [])
         return max(instants) if len(instants) == _TOPICS else None
+
+    def closed_between(self, from_s: float, to_s: float) -> dict[int, float]:
+        """Return the windows' ends that could close in [from_s, to_s), and when each could."""
+        closed = {end_ms: self.closed_s(end_ms) for end_ms in self.acknowledged}
+        return {
+            end_ms: at_s
+            for end_ms, at_s in closed.items()
+            if at_s is not None and from_s <= at_s < to_s
+        }
 
 
 class Sender:
@@ -124,9 +135,10 @@ class Follower:
 def measure(
     start: Start, bootstrap: str, topics: tuple[str, ...], out: Path, rate: int, seconds: float
 ) -> dict[str, Any]:
-    """Return the latencies in milliseconds of the rows of `seconds` seconds after the first rows.
+    """Return the latencies in milliseconds of the windows that could close within `seconds`.
 
-    With `error` instead where the contestant gave too few.
+    `never` is how many of their rows had not come ten seconds later. With `error` instead where the
+    contestant gave too few.
     """
     clock = Clock()
     sender = Sender(bootstrap, topics, rate, clock)
@@ -145,23 +157,25 @@ def measure(
         time.sleep(_TICK_S)
         if not first_row_s:
             return time.monotonic() - began_s < _FIRST_ROW_S
-        return now_s - first_row_s[0] < _SETTLE_S + seconds
+        return now_s - first_row_s[0] < _SETTLE_S + seconds + _TAIL_S
 
     usage = run(start.command, start.environ, out / "log.txt", _FIRST_ROW_S * 2 + seconds, work)
     if not first_row_s:
         end = (out / "log.txt").read_text(encoding="utf-8", errors="replace")[-300:]
         return {"error": f"no row within {_FIRST_ROW_S:g} s: {end}"}
-    after_s = first_row_s[0] + _SETTLE_S
-    delays_ms = []
-    for (_, _, start_ms), seen_s in seen.items():
-        closed_s = clock.closed_s(start_ms + _SPEC.size_ms)
-        if closed_s is not None and closed_s >= after_s:
-            delays_ms.append((seen_s - closed_s) * 1000)
+    from_s = first_row_s[0] + _SETTLE_S
+    closed = clock.closed_between(from_s, from_s + seconds)
+    delays_ms = [
+        (seen_s - closed[start_ms + _SPEC.size_ms]) * 1000
+        for (_, _, start_ms), seen_s in seen.items()
+        if start_ms + _SPEC.size_ms in closed
+    ]
     if len(delays_ms) < _LEAST_ROWS:
         return {"error": f"only {len(delays_ms)} rows in {seconds:g} s"}
     cuts = statistics.quantiles(delays_ms, n=100)
     return {
         "rows": len(delays_ms),
+        "never": len(closed) * len(FAMILIES) * (rate // _TOPICS) - len(delays_ms),
         "p50_ms": round(cuts[49], 1),
         "p99_ms": round(cuts[98], 1),
         "max_ms": round(max(delays_ms), 1),

@@ -59,7 +59,7 @@ def _panels(results: Results) -> list[Panel]:
         Panel("Start to first message, seconds", "shorter is better", bars("start_s", "{:.1f}")),
         Panel(
             "From the record that closes a window to its row, ms",
-            "shorter is better; bar: half of the rows, text: half / 99 of 100",
+            "shorter is better; the bar is the median, the text median / 99th percentile",
             [
                 Bar(line.title, line.p50_ms, _latency(line), kind)
                 for kind, line in named

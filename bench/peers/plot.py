@@ -12,7 +12,7 @@ _VALUE_PX: Final = 130
 _WIDTH_PX: Final = _LABEL_PX + _BAR_AREA_PX + _VALUE_PX
 _ROW_PX: Final = 26
 _BAR_PX: Final = 16
-_HEAD_PX: Final = 46
+_HEAD_PX: Final = 62
 _GAP_PX: Final = 14
 # Readable on a light and on a dark page: text and grid take the page's own colour.
 _STYLE: Final = """\

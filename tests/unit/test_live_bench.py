@@ -91,6 +91,8 @@ def test_a_window_can_close_once_its_last_topic_is_acknowledged() -> None:
     assert clock.closed_s(30) is None
     clock.acknowledged[30].append(6.5)
     assert clock.closed_s(30) == 7.0
+    assert clock.closed_between(7.0, 8.0) == {30: 7.0}
+    assert clock.closed_between(6.0, 7.0) == {}
 
 
 def test_cpu_time_between_two_looks_is_shared_out() -> None:
