@@ -127,6 +127,7 @@ def test_a_download_that_fails_names_its_log_and_leaves_nothing_else(
     log = tmp_path / "jars" / "fetch.log"
     assert str(log) in str(caught.value)
     assert "org.example#missing;1.0" in log.read_text()
+    assert "Connection refused" in log.read_text()
     assert list((tmp_path / "jars").iterdir()) == [log]
 
 
@@ -153,8 +154,7 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, b
 def test_only_the_missing_jars_are_fetched_and_without_what_they_need(
     tmp_path: Path, publish: Callable[[str, bytes, str], None]
 ) -> None:
-    publish("new", b"content", "needed")
-    publish("needed", b"other", "")
+    publish("new", b"content", "not-published")
     jars = [jar("there", b"x"), jar("new", b"content")]
     cache = tmp_path / "cache"
     there = cache / "jars" / "there-1.0.jar"

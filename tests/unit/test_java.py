@@ -112,14 +112,14 @@ def test_a_folder_that_cannot_hold_the_script_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_bundled")
 def test_no_java_says_what_was_found_and_what_to_install(tmp_path: Path) -> None:
-    old = runtime(tmp_path / "old", "11.0.2")
+    old = runtime(tmp_path / "old", "1.8.0_402")
     broken = tmp_path / "bin" / "java"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     with pytest.raises(UsageError) as caught:
         find_java({"JAVA_HOME": str(old), "PATH": str(broken.parent)}, tmp_path)
-    for part in (f"{old}/bin/java is Java 11", f"{broken} does not start", "fleetpulse[spark]"):
+    for part in (f"{old}/bin/java is Java 8", f"{broken} does not start", "fleetpulse[spark]"):
         assert part in str(caught.value)
 
 
