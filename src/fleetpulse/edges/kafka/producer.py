@@ -38,6 +38,30 @@ _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 
 
+def client_settings(
+    bootstrap: str, delivery_timeout_s: float = DELIVERY_TIMEOUT_S, queue_kb: int = QUEUE_KB
+) -> dict[str, str | int | bool]:
+    """Return how the client library is to send."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": "fleetpulse-producer",
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "linger.ms": 20,
+        "batch.size": 512 * 1024,
+        "queue.buffering.max.kbytes": queue_kb,
+        "queue.buffering.max.messages": 1_000_000,
+        "message.timeout.ms": int(delivery_timeout_s * 1000),
+        # The partition that a Java producer would choose for the same key.
+        "partitioner": "murmur2_random",
+        "reconnect.backoff.max.ms": 2000,
+        "allow.auto.create.topics": False,
+        "delivery.report.only.error": True,
+        "log_level": 0,
+    }
+
+
 class RecordProducer:
     """Sends records to their topics on one broker.
 
@@ -67,24 +91,9 @@ class RecordProducer:
         self.fatal: str | None = None
         self._client = Producer(
             {
-                "bootstrap.servers": bootstrap,
-                "client.id": "fleetpulse-producer",
-                "enable.idempotence": True,
-                "acks": "all",
-                "compression.type": "lz4",
-                "linger.ms": 20,
-                "batch.size": 512 * 1024,
-                "queue.buffering.max.kbytes": queue_kb,
-                "queue.buffering.max.messages": 1_000_000,
-                "message.timeout.ms": int(delivery_timeout_s * 1000),
-                # The partition that a Java producer would choose for the same key.
-                "partitioner": "murmur2_random",
-                "reconnect.backoff.max.ms": 2000,
-                "allow.auto.create.topics": False,
-                "delivery.report.only.error": True,
+                **client_settings(bootstrap, delivery_timeout_s, queue_kb),
                 "on_delivery": self._on_failure,
                 "error_cb": self._on_error,
-                "log_level": 0,
             },
             logger=_silent,
         )
