@@ -61,6 +61,9 @@ def main() -> int:
             except CommandFailed as err:
                 print(f"{name}: {err}", file=sys.stderr)
                 return 1
+            except KeyboardInterrupt:
+                print(f"{name}: stopped; nothing is left running", file=sys.stderr)
+                return 130
             show(report)
             write(report, given.results)
     return 0
