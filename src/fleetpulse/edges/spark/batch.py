@@ -64,7 +64,7 @@ def _query(
     server_id, start_ms = sql.col(_SERVER), sql.col(_START)
     windows = (
         _samples(session, files, family, arithmetic)
-        .groupBy(_SERVER, columns.window_of(sql.col(_TS), spec).alias("window"))
+        .groupBy(_SERVER, columns.window_of(sql.timestamp_millis(_TS), spec).alias("window"))
         .agg(*_aggregates(family, arithmetic))
         .withColumn(_START, sql.unix_millis(sql.col("window.start")))
     )
@@ -94,7 +94,7 @@ def _samples(
     """
     first, second = (
         session.read.csv(
-            _literal(file.path),
+            literal_path(file.path),
             schema=f"{_TS} bigint, {_SERVER} string, {file.metric.name} string",
         )
         for file in files
@@ -104,7 +104,7 @@ def _samples(
     return both.select(_TS, _SERVER, *values)
 
 
-def _literal(path: Path) -> str:
+def literal_path(path: Path) -> str:
     """Return a path as Spark takes it: not escaped as a URI, and with its globs off."""
     return "file://" + re.sub(r"([][{}*?\\])", r"\\\1", str(path.absolute()))
 

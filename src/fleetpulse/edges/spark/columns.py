@@ -83,10 +83,10 @@ def read_value(metric: Metric, arithmetic: Arithmetic) -> Column:
     return (text.cast(_VALUE_TYPE) * _MICROS).cast("bigint").alias(metric.name)
 
 
-def window_of(ts_ms: Column, spec: WindowSpec) -> Column:
-    """Return the windows [start, end) that hold an instant; Spark multiplies the row by them."""
+def window_of(at: Column, spec: WindowSpec) -> Column:
+    """Return the windows [start, end) that hold a timestamp; Spark multiplies the row by them."""
     return sql.window(
-        sql.timestamp_millis(ts_ms),
+        at,
         f"{spec.size_ms} milliseconds",
         f"{spec.slide_ms} milliseconds",
         f"{spec.origin_ms} milliseconds",
@@ -130,6 +130,21 @@ def verdict(rules: RuleSet, server_id: Column, found: Sequence[Aggregate]) -> Co
             server_id.rlike(override.pattern()), _label(rules, override.thresholds, found)
         ).otherwise(label)
     return label
+
+
+def is_over(
+    rules: RuleSet, side: int, server_id: Column, value: Column, arithmetic: Arithmetic
+) -> Column:
+    """Return whether one value of a family's first or second metric is over its limit."""
+    metric = rules.family.metrics[side]
+    found = Aggregate(metric, arithmetic, value, sql.lit(1).cast("bigint"))
+    is_met = found.is_met(rules.thresholds[side], Compare.EXACT)
+    for override in reversed(rules.overrides):
+        is_met = sql.when(
+            server_id.rlike(override.pattern()),
+            found.is_met(override.thresholds[side], Compare.EXACT),
+        ).otherwise(is_met)
+    return is_met
 
 
 def _label(
