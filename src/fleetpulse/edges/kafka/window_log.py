@@ -1,0 +1,125 @@
+"""Windows -> their topic, each batch in one transaction that also says which batch it was.
+
+The number of the next batch is committed as an offset of the group `fleetpulse-windows-ID`, in the
+same transaction as the messages: whoever takes over asks for it and repeats nothing. `ID` is that
+of the stream; a second process with the same one puts the first out of action.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from fleetpulse.domain.errors import AlreadyRunning, FleetpulseError
+from fleetpulse.edges.kafka.address import unreachable
+from fleetpulse.edges.kafka.survey import silent_logger
+
+_TIMEOUT_S: Final = 60.0
+_CALL_S: Final = 10.0
+_TRANSACTION_TIMEOUT_MS: Final = 300_000
+_POLL_EVERY: Final = 500
+_WAIT_S: Final = 0.1
+_Found = TypeVar("_Found")
+
+
+class WindowLog:
+    """The windows topic for one stream. Not for use by several threads at once.
+
+    `next_batch` is the first batch that is not in the topic yet.
+    """
+
+    def __init__(self, bootstrap: str, topic_name: str, stream_id: str) -> None:
+        """Take the stream's place: a transaction that a dead process left open is rolled back.
+
+        Raises ServiceUnreachable.
+        """
+        self._bootstrap = bootstrap
+        self._topic_name = topic_name
+        self._is_open = False
+        self._until_poll = _POLL_EVERY
+        name = f"fleetpulse-windows-{stream_id}"
+        client: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0}
+        self._producer = Producer(
+            client
+            | {
+                "client.id": "fleetpulse-windows",
+                "transactional.id": name,
+                "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
+                "compression.type": "lz4",
+                "linger.ms": 20,
+                # The partition that a Java producer would choose for the same key.
+                "partitioner": "murmur2_random",
+                "allow.auto.create.topics": False,
+            },
+            logger=silent_logger,
+        )
+        self._group = Consumer(
+            client | {"group.id": name, "isolation.level": "read_committed"}, logger=silent_logger
+        )
+        self._call(self._producer.init_transactions)
+        place = TopicPartition(topic_name, 0)
+        (found,) = self._call(lambda timeout_s: self._group.committed([place], timeout_s))
+        self.next_batch = max(0, found.offset)
+
+    def send(self, key: bytes, value: bytes) -> None:
+        """Queue a message of the batch; waits while the queue is full."""
+        if not self._is_open:
+            self._call(lambda _: self._producer.begin_transaction())
+            self._is_open = True
+        while True:
+            try:
+                self._producer.produce(self._topic_name, value, key)
+            except BufferError:
+                self._producer.poll(_WAIT_S)
+            except KafkaException as err:
+                raise self._explained(err) from err
+            else:
+                break
+        self._until_poll -= 1
+        if self._until_poll <= 0:
+            self._until_poll = _POLL_EVERY
+            self._producer.poll(0)
+
+    def commit(self, batch_id: int) -> None:
+        """Make the messages of a batch visible and note it; nothing where it had no message."""
+        if not self._is_open:
+            return
+        place = TopicPartition(self._topic_name, 0, batch_id + 1)
+        group = self._group.consumer_group_metadata()
+        self._call(
+            lambda timeout_s: self._producer.send_offsets_to_transaction([place], group, timeout_s)
+        )
+        self._call(self._producer.commit_transaction)
+        self._is_open = False
+        self.next_batch = batch_id + 1
+
+    def close(self) -> None:
+        """Roll back what is not committed and end the clients."""
+        if self._is_open:
+            self._producer.purge()
+            try:
+                self._producer.abort_transaction(_CALL_S)
+            except KafkaException:
+                # The next process with this id rolls it back.
+                self._is_open = False
+        self._group.close()
+
+    def _call(self, call: Callable[[float], _Found]) -> _Found:
+        """Return what a call brings; one that Kafka allows to be repeated is, for a minute."""
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                return call(_CALL_S)
+            except KafkaException as err:
+                if not err.args[0].retriable() or time.monotonic() >= deadline_s:
+                    raise self._explained(err) from err
+
+    def _explained(self, err: KafkaException) -> FleetpulseError:
+        error = err.args[0]
+        if error.fatal():
+            return AlreadyRunning(
+                f"topic {self._topic_name}: another process took the place of this one "
+                f"({error.str()}); only one may run from the same checkpoint"
+            )
+        return unreachable(self._bootstrap, error.str())
