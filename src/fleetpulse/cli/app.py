@@ -5,7 +5,7 @@ A role is imported inside its own command, so that each starts fast and alone.
 
 import typer
 
-from fleetpulse.cli import broker, consume, demo, produce, settings, spark, topics
+from fleetpulse.cli import broker, consume, demo, produce, settings, spark, stream, topics
 from fleetpulse.cli.console import run
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command()(consume.consumer2)
 app.command()(spark.spark_job1)
 app.command()(spark.spark_job2)
 app.command()(spark.spark_jobs)
+app.command()(stream.spark_stream)
 app.command()(produce.simulate)
 app.add_typer(settings.app, name="config")
 

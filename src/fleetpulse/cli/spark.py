@@ -120,7 +120,7 @@ def _run(
         ) from err
 
     spark = SparkOptions(
-        os.environ, master=master, conf=dict(_pair("--conf", text) for text in conf or [])
+        os.environ, master=master, conf=dict(pair("--conf", text) for text in conf or [])
     )
     with stop_on_signals() as stop:
         say = speaker("spark-jobs" if len(jobs) > 1 else _NAMES[jobs[0][0]])
@@ -146,7 +146,7 @@ def _limits(texts: Sequence[str]) -> dict[str, str]:
     }
     limits = {}
     for text in texts:
-        name, value = _pair("--limit", text)
+        name, value = pair("--limit", text)
         if name not in paths:
             raise UsageError(
                 f"--limit {text}: wanted one of {', '.join(paths)}, such as cpu_pct=85"
@@ -155,7 +155,8 @@ def _limits(texts: Sequence[str]) -> dict[str, str]:
     return limits
 
 
-def _pair(option: str, text: str) -> tuple[str, str]:
+def pair(option: str, text: str) -> tuple[str, str]:
+    """Return the two sides of KEY=VALUE; UsageError naming the option where it is none."""
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise UsageError(f"{option} {text}: wanted KEY=VALUE")

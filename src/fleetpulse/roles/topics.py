@@ -42,3 +42,10 @@ def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
         TopicSpec(part.name(topic), part.partitions, part.replication_factor, config)
         for topic in TOPICS
     )
+
+
+def windows_topic(settings: Settings) -> TopicSpec:
+    """Return the topic of the window rows; a live role makes it where it is missing."""
+    part = settings.topics
+    config = {"retention.ms": str(part.retention_h * _MS_PER_HOUR)}
+    return TopicSpec(part.windows, part.partitions, part.replication_factor, config)
