@@ -53,10 +53,11 @@ def list_found(
         )
         return
     for one in topics:
-        hours = int(one.config["retention.ms"]) / 3_600_000
+        retention_ms = int(one.config["retention.ms"])
+        kept = "for ever" if retention_ms < 0 else f"{retention_ms / 3_600_000:g} h"
         typer.echo(
             f"{one.name}: partitions {one.partitions}, "
-            f"replication {one.replication_factor}, retention {hours:g} h"
+            f"replication {one.replication_factor}, retention {kept}"
         )
     if not topics:
         typer.echo("no topics; make them with: fleetpulse topics create")

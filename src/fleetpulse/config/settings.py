@@ -106,7 +106,7 @@ class Topics(_Section):
     windows: TopicName = "fleetpulse-windows"
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 1
     replication_factor: Annotated[int, Field(ge=1, le=32_767)] = 1
-    retention_h: Annotated[int, Field(ge=1)] = 168
+    retention_h: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
