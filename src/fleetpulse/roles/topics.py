@@ -34,7 +34,7 @@ def check(settings: Settings, connect_timeout_s: float) -> tuple[TopicDifference
 def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return the four topics of the settings."""
     part = settings.topics
-    config = {"retention.ms": str(part.retention_h * _MS_PER_HOUR)}
+    config = {"retention.ms": _retention_ms(settings)}
     if part.replication_factor == 1:
         # No other broker has a copy: what is acknowledged must be on this one's disk.
         config["flush.messages"] = "1"
@@ -47,5 +47,12 @@ def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
 def windows_topic(settings: Settings) -> TopicSpec:
     """Return the topic of the window rows; a live role makes it where it is missing."""
     part = settings.topics
-    config = {"retention.ms": str(part.retention_h * _MS_PER_HOUR)}
+    config = {"retention.ms": _retention_ms(settings)}
     return TopicSpec(part.windows, part.partitions, part.replication_factor, config)
+
+
+def _retention_ms(settings: Settings) -> str:
+    # Kafka counts the age of a message from its timestamp, which is event time here: any limit
+    # would delete a replayed dataset within minutes, unread. -1 is Kafka's word for no limit.
+    hours = settings.topics.retention_h
+    return "-1" if hours is None else str(hours * _MS_PER_HOUR)
