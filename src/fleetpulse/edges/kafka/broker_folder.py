@@ -53,6 +53,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# A killed broker may come back once its old session has ended; the default is 9 s.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 # The default of 128 MB would be a quarter of the heap, for topics that are hardly ever compacted.
 log.cleaner.dedupe.buffer.size=16777216
 """
