@@ -38,14 +38,21 @@ class Sink:
     the last commit. Not for use by several threads at once.
     """
 
-    def __init__(self, state: StateStore, files: Mapping[str, DataFile], owned: ExitStack) -> None:
-        """Take the open parts; `owned` closes them and the lock."""
+    def __init__(
+        self,
+        state: StateStore,
+        files: Mapping[str, DataFile],
+        positions: Mapping[Partition, Position],
+        counters: Mapping[str, int],
+        owned: ExitStack,
+    ) -> None:
+        """Take the open parts and what the state holds; `owned` closes them and the lock."""
         self._state = state
         self._files = files
+        self._positions = positions
+        self._counters = dict(counters)
         self._owned = owned
         self._failed = False
-        self._positions = state.positions()
-        self._counters = state.counters()
 
     @property
     def positions(self) -> Mapping[Partition, Position]:
@@ -130,7 +137,8 @@ def open_sink(folder: Path, name: str, files: Iterable[FileSpec]) -> Sink:
         for spec in specs:
             data[spec.name] = DataFile(folder, known[spec.name])
             opened.callback(data[spec.name].close)
-        sink = Sink(state, data, opened.pop_all())
+        # The parts change hands last: until then an error closes them.
+        sink = Sink(state, data, state.positions(), state.counters(), opened.pop_all())
     headers = {
         spec.name: Lines(spec.header.encode(), 0)
         for spec in specs
