@@ -24,7 +24,10 @@ NOTES: Final = (
         "A last batch that is not full waits for its commit, up to a second, which is counted; the "
         "idle wait behind that is not."
     ),
-    "raw: consume(10000) over the topics of consumer1, nothing parsed or written.",
+    (
+        "raw: consume(10000) with the same client settings over the topics of consumer1, "
+        "nothing parsed."
+    ),
     "at once: both consumers as processes side by side.",
 )
 

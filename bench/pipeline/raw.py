@@ -8,7 +8,6 @@ import json
 import resource
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ from fleetpulse.domain.clock import EPOCH, TimeReader
 from fleetpulse.domain.metric import METRICS
 from fleetpulse.domain.sample import split
 from fleetpulse.edges.files import read_chunks
-from fleetpulse.edges.kafka.producer import client_settings
+from fleetpulse.edges.kafka import consumer, producer
 
 _BATCH: Final = 10_000
 _POLL_EVERY: Final = 500
@@ -60,7 +59,7 @@ def _messages(dataset: Path) -> Iterator[Message]:
 
 def _produce(bootstrap: str, messages: list[Message]) -> dict[str, float]:
     started_s, used_s = time.monotonic(), _cpu_s()
-    client = Producer(client_settings(bootstrap))
+    client = Producer(producer.client_settings(bootstrap))
     until_poll = _POLL_EVERY
     for name, value, key, ts_ms in messages:
         while True:
@@ -80,13 +79,9 @@ def _produce(bootstrap: str, messages: list[Message]) -> dict[str, float]:
 
 def _consume(bootstrap: str, topics: list[str], messages: int) -> dict[str, float]:
     started_s, used_s = time.monotonic(), _cpu_s()
-    client = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"raw-{uuid.uuid4()}",
-            "enable.auto.commit": False,
-        }
-    )
+    # Without the messages that only tell of a partition's end.
+    settings = {**consumer.client_settings(bootstrap, "raw"), "enable.partition.eof": False}
+    client = Consumer(settings)
     client.assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics])
     taken = 0
     while taken < messages:

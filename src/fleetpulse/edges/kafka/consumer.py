@@ -90,6 +90,30 @@ class Fetched:
         return after
 
 
+def client_settings(bootstrap: str, group_id: str) -> dict[str, str | int | bool]:
+    """Return how the client library is to read."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": group_id,
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "check.crcs": True,
+        "allow.auto.create.topics": False,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 100,
+        "fetch.error.backoff.ms": 200,
+        # The default of a second leaves the queue empty most of the time.
+        "fetch.queue.backoff.ms": 10,
+        "reconnect.backoff.max.ms": 1000,
+        "queued.max.messages.kbytes": _QUEUE_KB,
+        "fetch.max.bytes": _ANSWER_BYTES,
+        "log_level": 0,
+    }
+
+
 class LogConsumer:
     """Reads partitions of some topics on one broker, from positions that it is given.
 
@@ -104,26 +128,9 @@ class LogConsumer:
         self._next: dict[Partition, int] = {}
         self._client = Consumer(
             {
-                "bootstrap.servers": bootstrap,
-                "client.id": group_id,
-                "group.id": group_id,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-                "check.crcs": True,
-                "allow.auto.create.topics": False,
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,
-                "fetch.error.backoff.ms": 200,
-                # The default of a second leaves the queue empty most of the time.
-                "fetch.queue.backoff.ms": 10,
-                "reconnect.backoff.max.ms": 1000,
-                "queued.max.messages.kbytes": _QUEUE_KB,
-                "fetch.max.bytes": _ANSWER_BYTES,
+                **client_settings(bootstrap, group_id),
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
-                "log_level": 0,
             },
             logger=silent_logger,
         )
