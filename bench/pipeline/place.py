@@ -80,8 +80,7 @@ class Place:
     def dataset(self, fleet: Fleet) -> str:
         """Return the name of the fleet's dataset, made if it is not there yet.
 
-        It ends now: a broker deletes what is older than a topic's retention, and refuses what lies
-        in the future.
+        It ends now, as live data does: a broker refuses messages from the future.
         """
         name = fleet.file_name
         # On a whole minute, so that the number of windows does not depend on when this runs.
