@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from fleetpulse.config import Settings
 from fleetpulse.config.settings import BrokerPart, Hosts, TimePart, Topics
@@ -21,6 +20,7 @@ from fleetpulse.domain.reject import RejectClass
 from fleetpulse.domain.replay import Replay, Times
 from fleetpulse.edges.kafka import broker
 from fleetpulse.edges.kafka.address import free_port
+from fleetpulse.roles import topics
 from fleetpulse.roles.broker import start_broker
 from fleetpulse.roles.produce import ProduceSummary, produce
 from fleetpulse.roles.simulate import Fleet
@@ -95,19 +95,15 @@ def bench(broker_port: int, tmp_path: Path) -> Bench:
 
 def bench_on(port: int, folder: Path) -> Bench:
     tag = uuid4().hex[:8]
-    names = {topic.key: f"{tag}-{topic.key}" for topic in TOPICS}
-    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0})
-    for future in admin.create_topics([NewTopic(name, 1, 1) for name in names.values()]).values():
-        future.result(30)
-    return Bench(
-        Settings(
-            hosts=Hosts(broker="127.0.0.1"),
-            broker=BrokerPart(port=port),
-            topics=Topics(**names),
-            time=TimePart(date="2025-10-05"),
-            output_dir=folder / "output",
-        )
+    settings = Settings(
+        hosts=Hosts(broker="127.0.0.1"),
+        broker=BrokerPart(port=port),
+        topics=Topics(**{topic.key: f"{tag}-{topic.key}" for topic in TOPICS}),
+        time=TimePart(date="2025-10-05"),
+        output_dir=folder / "output",
     )
+    topics.create(settings, 30)
+    return Bench(settings)
 
 
 def dataset(folder: Path, text: str | bytes) -> Dataset:
@@ -141,6 +137,15 @@ def test_each_row_is_once_in_each_topic_with_key_time_and_json(
     assert bench.arrived(MEM)[8].value == {**stamp, "mem_pct": 2}
     assert bench.arrived(NET)[8].value == {**stamp, "net_in": 612.5, "net_out": 7}
     assert bench.arrived(DISK)[8].value == {**stamp, "disk_io": 90.0}
+
+
+@pytest.mark.parametrize("stamp", ["1971-01-01T00:00:00Z", "2099-01-01T00:00:00Z"])
+def test_a_row_of_any_date_is_kept_for_its_receivers_to_judge(
+    bench: Bench, tmp_path: Path, stamp: str
+) -> None:
+    summary = bench.produce(dataset(tmp_path, f"{HEADER}{stamp},server_1,1,2,3,4,5\n"))
+    assert summary.error is None
+    assert [one.value["ts"] for one in bench.arrived(CPU)] == [stamp]
 
 
 def test_the_other_header_in_another_order_gives_clock_times_over_midnight(

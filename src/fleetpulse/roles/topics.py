@@ -14,6 +14,7 @@ from fleetpulse.edges.kafka.topics import (
 )
 
 _MS_PER_HOUR: Final = 3_600_000
+_NO_LIMIT_MS: Final = str(2**63 - 1)
 
 
 def create(settings: Settings, connect_timeout_s: float) -> Mapping[str, bool]:
@@ -34,7 +35,11 @@ def check(settings: Settings, connect_timeout_s: float) -> tuple[TopicDifference
 def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return the four topics of the settings."""
     part = settings.topics
-    config = {"retention.ms": _retention_ms(settings)}
+    config = {
+        "retention.ms": _retention_ms(settings),
+        # A record dated ahead is for its receivers to judge; refused here, it would be lost.
+        "message.timestamp.after.max.ms": _NO_LIMIT_MS,
+    }
     if part.replication_factor == 1:
         # No other broker has a copy: what is acknowledged must be on this one's disk.
         config["flush.messages"] = "1"
