@@ -1,6 +1,8 @@
 """Bad files as a user meets them: one clear message, the right exit code, never a traceback."""
 
+import contextlib
 import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -123,7 +125,29 @@ def test_unreachable_broker_is_69_and_says_what_to_check(
         assert hint in done.stderr
 
 
-def test_broker_that_is_not_set_is_asked_for_only_at_a_terminal(tmp_path: Path) -> None:
+def test_broker_that_is_not_set_is_asked_for_at_a_terminal(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "c.yaml").write_text(f"hosts: {{broker: null}}\nbroker: {{port: {port}}}\n")
+    ours, theirs = pty.openpty()
+    options = ["--config", str(tmp_path / "c.yaml"), "--connect-timeout", "1s"]
+    command = [sys.executable, "-m", "fleetpulse", "producer", "--live", *options]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as producer:
+        os.close(theirs)
+        os.write(ours, b"localhost\n")
+        shown = b""
+        # A terminal whose other side has closed answers with an error instead of an end.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert producer.returncode == 69
+    assert b"Broker address (its ZeroTier or LAN address)" in shown
+    assert f"broker localhost:{port}: no answer".encode() in shown
+
+
+def test_broker_that_is_not_set_is_a_mistake_without_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("hosts: {broker: null}\n")
     options = ["--config", str(tmp_path / "c.yaml")]
     done = fleetpulse("producer", "--live", *options, output=tmp_path)
