@@ -206,8 +206,10 @@ class _Run:
         return None
 
     def _take(self, batch: StreamBatch) -> None:
-        # Silence is measured between the moments at which Spark asked Kafka for what is new.
+        # Silence is measured between the moments at which Spark asked Kafka for what is new; for a
+        # batch that is run again that was before this start.
         asked_s = time.monotonic() - max(0.0, time.time() - batch.plan.clock_ms / 1000)
+        asked_s = max(asked_s, self._watch.began_s)
         try:
             self._watch.watermark_ms = max(self._watch.watermark_ms, batch.plan.watermark_ms)
             for topic, count in batch.counts.items():

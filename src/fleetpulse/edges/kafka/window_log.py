@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from fleetpulse.domain.errors import AlreadyRunning, FleetpulseError
 from fleetpulse.edges.kafka.address import unreachable
@@ -20,6 +20,19 @@ _CALL_S: Final = 10.0
 _TRANSACTION_TIMEOUT_MS: Final = 300_000
 _POLL_EVERY: Final = 500
 _WAIT_S: Final = 0.1
+# A broker that has just started, or a transaction that is just being ended; both pass.
+_PASSING: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TIMED_OUT,  # noqa: SLF001  the client names its own codes so
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+    }
+)
 _Found = TypeVar("_Found")
 
 
@@ -112,8 +125,11 @@ class WindowLog:
             try:
                 return call(_CALL_S)
             except KafkaException as err:
-                if not err.args[0].retriable() or time.monotonic() >= deadline_s:
+                error = err.args[0]
+                is_passing = error.retriable() or error.code() in _PASSING
+                if not is_passing or time.monotonic() >= deadline_s:
                     raise self._explained(err) from err
+                self._producer.poll(_WAIT_S)
 
     def _explained(self, err: KafkaException) -> FleetpulseError:
         error = err.args[0]

@@ -4,6 +4,7 @@ Spark's own output goes to one log file. Under spark-submit the JVM, its setting
 the submitter's; only what the meaning of a result hangs on is set there too.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ _MEANING: Final = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone
 _STOP_TIMEOUT_S: Final = 20
 _STOP_POLL_S: Final = 0.2
 _REASON_CHARS: Final = 300
+_GONE: Final = "its Java process ended (killed, or out of memory)"
 _LOG_MODE: Final = 0o640
 # Appends, because the JVM's own standard error goes to the same file.
 _LOG_SETTINGS: Final = """\
@@ -77,7 +79,11 @@ def open_session(options: SessionOptions) -> Iterator[SparkSession]:
         gateway, conf = _launch(options)
     try:
         with explained(options.log_path), _sigint_kept():
-            session = SparkSession(SparkContext(conf=conf, gateway=gateway))
+            context = SparkContext(conf=conf, gateway=gateway)
+            # Both would print tracebacks where the Java process is gone; `explained` says that.
+            logging.getLogger().addHandler(logging.NullHandler())
+            context._accumulatorServer.handle_error = _ignore  # type: ignore[assignment,method-assign]  # noqa: SLF001
+            session = SparkSession(context)
             _set_meaning(session)
         yield session
     finally:
@@ -130,6 +136,10 @@ def _sigint_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+def _ignore(_request: object, _client_address: object) -> None:
+    pass
 
 
 def _submitted(options: SessionOptions) -> SparkSession:
@@ -234,12 +244,13 @@ def _end(gateway: JavaGateway) -> None:
 def _reason(err: BaseException) -> str:
     """Return the innermost cause of a Java error in one line, without its stack."""
     if isinstance(err, EOFError | ConnectionError | Py4JNetworkError):
-        return "its Java process ended (killed, or out of memory)"
+        return _GONE
     text = str(err)
     causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
     lines = [line.strip() for line in (causes[-1:] or text.splitlines()) if line.strip()]
     if isinstance(err, PySparkException) and err.getCondition() == "JAVA_GATEWAY_EXITED":
         return "its Java process did not start"
-    # Py4J's own preface says only where in Python the call was.
-    first = next((line for line in lines if not line.startswith("An error occurred")), "no reason")
+    # Py4J's own preface says only where in Python the call was; alone it is all that is left of a
+    # call into a process that is gone.
+    first = next((line for line in lines if not line.startswith("An error occurred")), _GONE)
     return first.removeprefix("Caused by: ").removeprefix(": ")[:_REASON_CHARS]
