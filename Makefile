@@ -63,7 +63,7 @@ bench: $(FULL) $(JARS) ## Measure this machine and write bench/results
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-emit-index-url --custom-compile-command "make lock"
 
-lock: $(DEV) ## Choose the newest versions again: requirements*.txt and jars.lock
+lock: $(DEV) ## Choose the newest versions again: requirements*.txt and jars.lock, the peers' too
 	@$(COMPILE) --group build --output-file requirements-build.txt
 	@$(COMPILE) pyproject.toml --output-file requirements-core.txt
 	@$(COMPILE) pyproject.toml --extra spark --extra broker --constraint requirements-core.txt \
@@ -71,6 +71,8 @@ lock: $(DEV) ## Choose the newest versions again: requirements*.txt and jars.loc
 	@$(COMPILE) --group dev --constraint requirements-build.txt --constraint requirements.txt \
 	  --output-file requirements-dev.txt
 	@$(BIN)/python -c 'import os; from fleetpulse.roles.setup import relock; relock(os.environ)'
+	@$(COMPILE) bench/requirements-peers.in --output-file bench/requirements-peers.txt
+	@$(BIN)/python bench/live.py --lock
 
 clean: ## Remove what make made here; outputs and the user's cache stay
 	@rm -rf $(VENV) build src/*.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \

@@ -20,9 +20,9 @@ STREAMS_JARS: Final = "kafka-streams"
 FLINK_JARS: Final = "flink"
 NOT_SET_UP: Final = "not set up; run: bench/live.py --setup"
 _REQUIREMENTS: Final = Path(__file__).parents[1] / "requirements-peers.txt"
-_LOCK: Final = Path(__file__).with_name("jars.lock")
+LOCK: Final = Path(__file__).with_name("jars.lock")
 _QUIET: Final = Module("org.slf4j", "slf4j-nop", "1.7.36")
-_WANTED: Final = {
+WANTED: Final = {
     STREAMS_JARS: (Module("org.apache.kafka", "kafka-streams", "4.3.1"), _QUIET),
     FLINK_JARS: (
         Module("org.apache.flink", "flink-connector-kafka", "5.0.0-2.2"),
@@ -44,8 +44,8 @@ def set_up(environ: Mapping[str, str], java: Java, say: Callable[[str], None]) -
         ],
         check=True,
     )
-    for name in _WANTED:
-        ensure_jars(read_lock(name, _LOCK), cache_dir(environ), java.executable, say)
+    for name in WANTED:
+        ensure_jars(read_lock(name, LOCK), cache_dir(environ), java.executable, say)
 
 
 def relock(environ: Mapping[str, str], java: Java) -> None:
@@ -54,10 +54,10 @@ def relock(environ: Mapping[str, str], java: Java) -> None:
     write_lock(
         [
             jar
-            for name, modules in _WANTED.items()
+            for name, modules in WANTED.items()
             for jar in resolve(name, modules, cache, java.executable, None)
         ],
-        _LOCK,
+        LOCK,
     )
 
 
@@ -77,7 +77,7 @@ def compiled(
     found = str(compiler) if compiler.exists() else shutil.which("javac")
     if found is None:
         return "", "no Java compiler (javac) on this machine"
-    wanted, cache = read_lock(set_name, _LOCK), cache_dir(environ)
+    wanted, cache = read_lock(set_name, LOCK), cache_dir(environ)
     if not all((cache / "jars" / jar.module.file_name).is_file() for jar in wanted):
         return "", NOT_SET_UP
     try:

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK
+from fleetpulse.edges.jars.lock import read_lock
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 from peers.fleet import LATENESS_MS, Expected, Fleet, expected
+from peers.install import LOCK, WANTED
 from peers.latency import Clock
 from peers.process import Usage
 from peers.rows import Check, check
@@ -107,3 +109,8 @@ def test_a_ratio_compares_runs_of_the_same_round() -> None:
 
     results = {"contestants": [contestant("raw", 1, 2, 4), contestant("peer", 3, 4, 20)]}
     assert lines(results)[1].cpu_ratio == 3.0
+
+
+def test_the_lock_of_the_jars_holds_what_the_peers_ask_for() -> None:
+    for name, modules in WANTED.items():
+        assert set(modules) <= {jar.module for jar in read_lock(name, LOCK)}
