@@ -1,6 +1,6 @@
 """Window rows as CSV: CPU_MEM.csv and NET_DISK.csv."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import tzinfo
 from enum import StrEnum
 from functools import lru_cache
@@ -42,16 +42,34 @@ def format_windows(
 
     `span_ms` reaches from the first window's start to the last one's end; it decides for AUTO.
     """
-    is_clock = time_format is TimeFormat.CLOCK or (
-        time_format is TimeFormat.AUTO and span_ms <= _DAY_MS
-    )
-    instant = lru_cache(maxsize=4096)(clock_text if is_clock else iso_text)
-    yield ",".join(("server_id", "window_start", "window_end", *_COLUMNS[family], "alert")) + "\n"
-    quoted = lru_cache(maxsize=64)(_quoted)
+    instant = lru_cache(maxsize=4096)(instant_text(time_format, span_ms))
+    yield windows_header(family)
+    quoted = lru_cache(maxsize=64)(label_cell)
     for row in rows:
         first, second = map(_decimal, row.hundredths)
         start, end = instant(row.start_ms, zone), instant(row.end_ms, zone)
         yield f"{row.server_id},{start},{end},{first},{second},{quoted(row.alert)}\n"
+
+
+def windows_header(family: Family) -> str:
+    """Return the header of a family's file as a line with its end."""
+    return ",".join(("server_id", "window_start", "window_end", *_COLUMNS[family], "alert")) + "\n"
+
+
+def instant_text(time_format: TimeFormat, span_ms: int) -> Callable[[int, tzinfo], str]:
+    """Return the function that prints the instants of a file whose windows span that long."""
+    is_clock = time_format is TimeFormat.CLOCK or (
+        time_format is TimeFormat.AUTO and span_ms <= _DAY_MS
+    )
+    return clock_text if is_clock else iso_text
+
+
+def label_cell(label: str) -> str:
+    """Return a label as a cell, in quotes where RFC 4180 wants them."""
+    # Not csv.writer: that of Python 3.11 quotes no line end but its own.
+    if not any(char in label for char in ',"\r\n'):
+        return label
+    return '"' + label.replace('"', '""') + '"'
 
 
 def window_cells(row: WindowRow, zone: tzinfo) -> dict[str, object]:
@@ -68,10 +86,3 @@ def window_cells(row: WindowRow, zone: tzinfo) -> dict[str, object]:
 
 def _decimal(hundredths: int | None) -> str:
     return "" if hundredths is None else f"{hundredths // 100}.{hundredths % 100:02d}"
-
-
-def _quoted(label: str) -> str:
-    # Not csv.writer: that of Python 3.11 quotes no line end but its own.
-    if not any(char in label for char in ',"\r\n'):
-        return label
-    return '"' + label.replace('"', '""') + '"'

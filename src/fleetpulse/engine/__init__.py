@@ -7,6 +7,7 @@ See docs/engine.md.
 
 from fleetpulse.engine.core import Engine, Liveness
 from fleetpulse.engine.facts import Closed, Messages, Refusal
+from fleetpulse.engine.printed import printed_file, printed_lines
 from fleetpulse.engine.table import Table, first_instant
 from fleetpulse.engine.window import Windows
 
@@ -19,4 +20,6 @@ __all__ = [
     "Table",
     "Windows",
     "first_instant",
+    "printed_file",
+    "printed_lines",
 ]
