@@ -34,7 +34,7 @@ from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.sink import committed_bytes
 from fleetpulse.roles.broker import start_broker
 from fleetpulse.roles.consume import ConsumeSummary, consume
-from fleetpulse.roles.transfer import OnGap
+from fleetpulse.domain.position import OnGap
 
 WAIT_S = 30.0
 START_MS = 1_759_697_580_000

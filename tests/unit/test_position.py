@@ -75,16 +75,16 @@ def test_transaction_markers_behind_the_last_record_count_as_read() -> None:
     assert gap(LogFacts("id", 10, 10), behind_marker) is None
 
 
-def test_a_first_start_takes_the_log_as_it_is() -> None:
+def test_a_first_start_begins_where_it_is_told() -> None:
     facts = LogFacts("id", 5, 9)
-    position = first_position(WHERE, facts, is_known_topic=False)
+    position = first_position(WHERE, facts, is_known_topic=False, start_offset=5)
     assert position == Position(WHERE, "id", 5)
     assert find_gap(position, facts) is None
 
 
 def test_a_partition_new_to_a_known_topic_starts_at_0_and_sees_what_retention_took() -> None:
     facts = LogFacts("id", 5, 9)
-    position = first_position(WHERE, facts, is_known_topic=True)
+    position = first_position(WHERE, facts, is_known_topic=True, start_offset=5)
     assert position == Position(WHERE, "id", 0)
     assert gap(facts, position) == (GapKind.RETENTION_PASSED, 5, 5)
 

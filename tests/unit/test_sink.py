@@ -271,10 +271,10 @@ def altered(folder: Path, statement: str) -> None:
 
 def test_a_state_of_a_newer_version_is_refused(folder: Path) -> None:
     filled(folder)
-    altered(folder, "UPDATE meta SET schema_version = 2")
-    with pytest.raises(DamagedState, match="format 2, wanted 1"):
+    altered(folder, "UPDATE meta SET schema_version = 3")
+    with pytest.raises(DamagedState, match="format 3, wanted 2"):
         opened(folder)
-    with pytest.raises(DamagedState, match="format 2, wanted 1"):
+    with pytest.raises(DamagedState, match="format 3, wanted 2"):
         committed_bytes(folder / CSV.name)
 
 
@@ -419,3 +419,11 @@ def test_committed_length_is_found_through_a_relative_path(
 def test_a_folder_whose_name_needs_quoting_works(tmp_path: Path) -> None:
     csv = filled(tmp_path / "a b?mode=memory#%41", 1)
     assert committed_bytes(csv) == len(HEADER) + len(ROW)
+
+
+def test_a_note_is_committed_with_the_lines_and_replaced_by_the_next(folder: Path) -> None:
+    with opened(folder) as sink:
+        sink.commit(Batch({CSV.name: Lines(b"a\n", 1)}, notes={"open": b"\x00one", "other": b""}))
+        sink.commit(Batch(notes={"open": b"two"}))
+    with opened(folder) as sink:
+        assert sink.notes() == {"open": b"two", "other": b""}

@@ -16,7 +16,7 @@ from fleetpulse.cli.console import (
     stop_on_signals,
 )
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
-from fleetpulse.roles.transfer import OnGap
+from fleetpulse.domain.position import OnGap
 
 UntilIdleOption = Annotated[
     float | None,

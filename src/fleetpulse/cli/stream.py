@@ -17,7 +17,7 @@ from fleetpulse.cli.console import (
 )
 from fleetpulse.cli.spark import ConfOption, MasterOption, pair
 from fleetpulse.domain.errors import UsageError
-from fleetpulse.roles.transfer import OnGap
+from fleetpulse.domain.position import OnGap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -79,6 +79,13 @@ class GapKind(StrEnum):
     REGREW = "log holds other records"
 
 
+class OnGap(StrEnum):
+    """What a role does where a topic does not go on where it stopped."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A break in a log: `lost_offsets` can no longer be read, going on starts at `resume_offset`.
@@ -118,10 +125,12 @@ def find_gap(position: Position, facts: LogFacts) -> Gap | None:
     return None
 
 
-def first_position(partition: Partition, facts: LogFacts, *, is_known_topic: bool) -> Position:
+def first_position(
+    partition: Partition, facts: LogFacts, *, is_known_topic: bool, start_offset: int
+) -> Position:
     """Return where to begin in a partition without a stored position.
 
-    The first start on a topic takes the log as it is. A partition that joins a topic already read
+    The first start on a topic begins at `start_offset`. A partition that joins a topic already read
     counts from offset 0, so that what retention took before we saw it is a gap and not silence.
     """
-    return Position(partition, facts.topic_id, 0 if is_known_topic else facts.low)
+    return Position(partition, facts.topic_id, 0 if is_known_topic else start_offset)

@@ -14,10 +14,12 @@ from fleetpulse.codec.table import record_file_name, table_header
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import FleetpulseError
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
+from fleetpulse.domain.position import OnGap
 from fleetpulse.domain.reject import RejectLimit
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.sink import FileSpec, open_sink
-from fleetpulse.roles.transfer import LOST_OFFSETS, OnGap, Transfer
+from fleetpulse.roles.locate import LOST_OFFSETS, Locator
+from fleetpulse.roles.transfer import Transfer
 
 CONSUMER_NAMES: Final = {CPU_MEM.name: "consumer1", NET_DISK.name: "consumer2"}
 CONNECT_TIMEOUT_S: Final = 30.0
@@ -71,8 +73,9 @@ def consume(
         intake = _intake(settings, family)
         consumer = LogConsumer(bootstrap, f"fleetpulse-{name}", list(intake.topics))
         try:
-            transfer = Transfer(consumer, sink, intake, rejects_file, on_gap, stop, say)
-            is_caught_up = transfer.locate(connect_timeout_s) and transfer.run(until_idle_s)
+            locator = Locator(consumer, sink, on_gap, stop, say)
+            transfer = Transfer(locator, intake, rejects_file)
+            is_caught_up = transfer.begin(connect_timeout_s) and transfer.run(until_idle_s)
         finally:
             consumer.close()
         if transfer.tripped:

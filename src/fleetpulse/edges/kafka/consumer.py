@@ -6,11 +6,13 @@ Memory is bounded by what the client queues: a poll takes what is there and does
 
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, cast
+from itertools import groupby, repeat
+from operator import is_
+from typing import Final, Protocol, cast, overload
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fleetpulse.domain.errors import ServiceUnreachable
 from fleetpulse.domain.position import (
@@ -52,6 +54,30 @@ class _Message(Protocol):
     def value(self) -> bytes | None: ...
 
 
+# Called once a message: the methods themselves, without the search for them.
+_error = cast("Callable[[_Message], KafkaError | None]", Message.error)
+_value = cast("Callable[[_Message], bytes | None]", Message.value)
+
+
+class _Offsets(Sequence[int]):
+    """The offsets of messages."""
+
+    def __init__(self, messages: Sequence[_Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[int]: ...
+    def __getitem__(self, place: int | slice) -> int | Sequence[int]:
+        if isinstance(place, slice):
+            return _Offsets(self._messages[place])
+        return self._messages[place].offset()
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """Messages of one partition in the order of their offsets; `end` is the log's end, if reached.
@@ -64,14 +90,14 @@ class Fetched:
     end: int | None
 
     @property
-    def offsets(self) -> list[int]:
-        """The offset of each message."""
-        return [message.offset() for message in self.messages]
+    def offsets(self) -> Sequence[int]:
+        """The offset of each message; asked for only where somebody wants one."""
+        return _Offsets(self.messages)
 
     @property
     def payloads(self) -> list[bytes | None]:
         """The value of each message, None for one without."""
-        return [message.value() for message in self.messages]
+        return list(map(_value, self.messages))
 
     def position_after(self, taken: int, before: Position) -> Position:
         """Return the position once the first `taken` messages are done."""
@@ -125,7 +151,10 @@ class LogConsumer:
         self.lag_error: str | None = None
         self._survey = TopicSurvey(bootstrap, group_id, topic_names)
         self._is_broken = False
+        self._has_more = False
         self._next: dict[Partition, int] = {}
+        self._at_end: set[Partition] = set()
+        self._paused: set[Partition] = set()
         self._client = Consumer(
             {
                 **client_settings(bootstrap, group_id),
@@ -179,9 +208,20 @@ class LogConsumer:
             for partition, seen in facts.items()
         }
 
+    def offsets_since(
+        self, partitions: Sequence[Partition], since_ms: int, timeout_s: float
+    ) -> dict[Partition, int]:
+        """Return the first offset of each partition dated at or after an instant, or its end.
+
+        Raises ServiceUnreachable.
+        """
+        return self._survey.since(partitions, since_ms, timeout_s)
+
     def assign(self, positions: Iterable[Position]) -> None:
         """Read these partitions, each from its next offset on, and no others."""
         self._next = {position.partition: position.next_offset for position in positions}
+        self._at_end = set()
+        self._paused = set()
         self._client.assign(
             [
                 TopicPartition(partition.topic_name, partition.number, offset)
@@ -189,35 +229,50 @@ class LogConsumer:
             ]
         )
 
-    def poll(self, timeout_s: float) -> list[Fetched]:
+    def poll(self, timeout_s: float, gather_s: float = 0.0) -> list[Fetched]:
         """Return what arrived, by partition; waits up to `timeout_s` for the first message.
 
-        An empty list means that nothing new came. Offsets below the position are dropped: the
-        broker may deliver them again.
+        Then it waits `gather_s` for more. An empty list means that nothing new came. Offsets below
+        the position are dropped: the broker may deliver them again.
         """
         self._survey.watch()
-        groups: dict[tuple[str, int], list[_Message]] = {}
-        ends: dict[tuple[str, int], int] = {}
         messages = self._consume(1, timeout_s)
         if messages:
-            messages += self._consume(_MOST_MESSAGES, 0)
-        for message in messages:
-            place = (message.topic(), message.partition())
-            error = message.error()
-            if error is None:
-                if place in groups:
-                    groups[place].append(message)
-                else:
-                    groups[place] = [message]
-            elif error.code() == _END:
-                ends[place] = message.offset()
-            elif error.code() in _BROKEN:
-                self._is_broken = True
+            messages += self._consume(_MOST_MESSAGES, gather_s)
+        self._has_more = len(messages) > _MOST_MESSAGES
+        groups: dict[tuple[str, int], list[_Message]] = {}
+        ends: dict[tuple[str, int], int] = {}
+        if not all(map(is_, map(_error, messages), repeat(None))):
+            ends = self._heeded([one for one in messages if one.error() is not None])
+            messages = [one for one in messages if one.error() is None]
+        # The client hands over what one answer of the broker held, so runs are long.
+        for place, run in groupby(messages, _place):
+            groups.setdefault(place, []).extend(run)
         found = (
             self._fetched(Partition(*place), groups.get(place, []), ends.get(place))
             for place in {**groups, **ends}
         )
         return [fetched for fetched in found if fetched is not None]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last poll left messages that had arrived already."""
+        return self._has_more
+
+    @property
+    def behind(self) -> set[Partition]:
+        """The partitions that may hold messages which were not read yet."""
+        return set(self._next) if self.outage else set(self._next) - self._at_end
+
+    def pause(self, partitions: set[Partition]) -> None:
+        """Read nothing more of these partitions for now, and go on with those paused before."""
+        for call, changed in (
+            (self._client.resume, self._paused - partitions),
+            (self._client.pause, partitions - self._paused),
+        ):
+            if changed:
+                call([TopicPartition(one.topic_name, one.number) for one in changed])
+        self._paused = set(partitions)
 
     def is_at_end(self) -> bool:
         """Tell whether every partition is read to the end that the broker names now.
@@ -247,6 +302,17 @@ class LogConsumer:
 
     def _consume(self, most: int, timeout_s: float) -> list[_Message]:
         return cast("list[_Message]", self._client.consume(most, timeout_s))
+
+    def _heeded(self, errors: Iterable[_Message]) -> dict[tuple[str, int], int]:
+        """Note what the client reports, and return the ends of logs that it reached."""
+        ends = {}
+        for message in errors:
+            error = message.error()
+            if error is not None and error.code() == _END:
+                ends[_place(message)] = message.offset()
+            elif error is not None and error.code() in _BROKEN:
+                self._is_broken = True
+        return ends
 
     def _fingerprints_at(
         self, offsets: Mapping[Partition, int], timeout_s: float
@@ -283,8 +349,11 @@ class LogConsumer:
         reached = messages[-1].offset() + 1 if messages else expected
         if end is not None and end >= reached:
             reached = end
+            self._at_end.add(partition)
         else:
             end = None
+            if messages:
+                self._at_end.discard(partition)
         if reached == expected:
             return None
         self._next[partition] = reached
@@ -296,6 +365,10 @@ class LogConsumer:
 
     def _on_commit(self, error: KafkaError | None, _: Sequence[TopicPartition]) -> None:
         self.lag_error = str(error.str()) if error is not None else None
+
+
+def _place(message: _Message) -> tuple[str, int]:
+    return message.topic(), message.partition()
 
 
 def _fingerprint(message: _Message) -> int:

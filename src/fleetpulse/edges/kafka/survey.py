@@ -110,6 +110,19 @@ class TopicSurvey:
         """
         return self._limits(partitions, _LATEST, timeout_s)
 
+    def since(
+        self, partitions: Sequence[Partition], since_ms: int, timeout_s: float
+    ) -> dict[Partition, int]:
+        """Return the first offset of each partition dated at or after an instant, or its end.
+
+        Raises ServiceUnreachable.
+        """
+        spec = OffsetSpec.for_timestamp(since_ms)
+        found = self._limits(partitions, spec, timeout_s)
+        # The broker says -1 where no message is that young.
+        highs = self.highs([one for one in partitions if found[one] < 0], timeout_s)
+        return found | highs
+
     def watch(self) -> None:
         """Ask, or take the answer to an earlier question, and note what it says; never waits."""
         if not self._watch:
@@ -151,6 +164,8 @@ class TopicSurvey:
     def _limits(
         self, partitions: Sequence[Partition], spec: OffsetSpec, timeout_s: float
     ) -> dict[Partition, int]:
+        if not partitions:
+            return {}
         asked = {TopicPartition(where.topic_name, where.number): spec for where in partitions}
         try:
             futures: Mapping[TopicPartition, Future[Any]] = self._client.list_offsets(

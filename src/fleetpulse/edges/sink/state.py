@@ -18,7 +18,7 @@ from fleetpulse.domain.errors import AlreadyRunning, DamagedState, DiskError, Us
 from fleetpulse.domain.position import ClockState, LastRecord, Partition, Position
 from fleetpulse.edges.sink.disk import open_regular, sync_folder
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 STATE_SUFFIX: Final = ".state.db"
 _STATE_MODE: Final = 0o600
 _SCHEMA: Final = """
@@ -32,6 +32,7 @@ CREATE TABLE file(
   running_crc INTEGER NOT NULL, tail_crc INTEGER NOT NULL, modified_ns INTEGER NOT NULL
   ) WITHOUT ROWID;
 CREATE TABLE counter(class TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE note(name TEXT NOT NULL PRIMARY KEY, content BLOB NOT NULL);
 """
 _DISK_CODES: Final = frozenset(
     {
@@ -120,14 +121,20 @@ class StateStore:
         with _explained(self.path):
             return dict(self._database.execute("SELECT class, n FROM counter").fetchall())
 
+    def notes(self) -> dict[str, bytes]:
+        """Return the notes by name."""
+        with _explained(self.path):
+            return dict(self._database.execute("SELECT name, content FROM note").fetchall())
+
     def commit(
         self,
         files: Iterable[FileState],
         positions: Iterable[Position] = (),
         counts: Mapping[str, int] | None = None,
+        notes: Mapping[str, bytes] | None = None,
         new_starts: int = 0,
     ) -> None:
-        """Replace these files and positions and add to the counters, all or nothing, durably."""
+        """Replace files, positions and notes, add to the counters: all or nothing, durably."""
         with _explained(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(
@@ -142,6 +149,9 @@ class StateStore:
             self._database.executemany(
                 "INSERT INTO counter VALUES(?, ?) ON CONFLICT(class) DO UPDATE SET n = n + ?",
                 [(name, n, n) for name, n in (counts or {}).items()],
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO note VALUES(?, ?)", (notes or {}).items()
             )
             if new_starts:
                 self._database.execute("UPDATE meta SET starts = starts + ?", (new_starts,))

@@ -24,11 +24,15 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What becomes true at once: lines by file name, positions and additions to the counters."""
+    """What becomes true at once: lines by file name, positions, additions to the counters, notes.
+
+    A note is what its role wants to find again, as bytes under a name; it replaces the one before.
+    """
 
     lines: Mapping[str, Lines] = field(default_factory=dict)
     positions: Sequence[Position] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Sink:
@@ -64,6 +68,10 @@ class Sink:
         """The committed counters by class."""
         return self._counters
 
+    def notes(self) -> dict[str, bytes]:
+        """Return the committed notes by name."""
+        return self._state.notes()
+
     @property
     def files(self) -> dict[str, FileState]:
         """What is committed of each file, by name."""
@@ -90,7 +98,9 @@ class Sink:
             lines = batch.lines[file.path.name]
             file.append(lines.data, lines.count)
             file.sync()
-        self._state.commit([file.pending for file in written], batch.positions, batch.counts)
+        self._state.commit(
+            [file.pending for file in written], batch.positions, batch.counts, batch.notes
+        )
         for file in written:
             file.settle()
         self._positions = {**self._positions, **{new.partition: new for new in batch.positions}}
