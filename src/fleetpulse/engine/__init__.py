@@ -8,6 +8,7 @@ See docs/engine.md.
 from fleetpulse.engine.core import Engine, Liveness
 from fleetpulse.engine.facts import Closed, Messages, Refusal
 from fleetpulse.engine.printed import printed_file, printed_lines
+from fleetpulse.engine.published import published
 from fleetpulse.engine.table import Table, first_instant
 from fleetpulse.engine.window import Windows
 
@@ -22,4 +23,5 @@ __all__ = [
     "first_instant",
     "printed_file",
     "printed_lines",
+    "published",
 ]

@@ -1,8 +1,6 @@
 """Closed windows -> the lines of CPU_MEM.csv and NET_DISK.csv, without an object for each.
 
-What a line says is what codec/windows.py says (tests/property/test_engine_printed.py). A field is a
-block of bytes: a row for each window, as wide as the longest text of the field, and filled up with
-a byte that no UTF-8 text has. One pass over the blocks side by side takes the filling out.
+What a line says is what codec/windows.py says (tests/property/test_engine_printed.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,26 +13,22 @@ from numpy.typing import NDArray
 
 from fleetpulse.codec.windows import TimeFormat, instant_text, label_cell, windows_header
 from fleetpulse.domain.metric import Family
+from fleetpulse.engine.block import Block, block_of, decimal_block, id_block, joined, text_of
 from fleetpulse.engine.text import WORD_BYTES, Ints
 from fleetpulse.engine.window import Windows
 
-Block = NDArray[np.uint8]
 InstantText = Callable[[int, tzinfo], str]
 
-_FILLING: Final = 0xFF
-_ZERO: Final = ord("0")
-_DECIMALS: Final = 2
-_LEAST_DIGITS: Final = 1 + _DECIMALS
 # Bounds the memory of blocks; about a hundred bytes a row.
 _ROWS_AT_ONCE: Final = 1 << 15
 
 
-def printed_lines(windows: Windows, text_of: InstantText, zone: tzinfo) -> bytes:
+def printed_lines(windows: Windows, instant: InstantText, zone: tzinfo) -> bytes:
     """Return windows as lines, in their order.
 
-    `text_of` prints an instant (`codec.windows.instant_text` gives the one for a file).
+    `instant` prints an instant (`codec.windows.instant_text` gives the one for a file).
     """
-    return _Fields.of([windows], text_of, zone).lines(slice(None))
+    return _Fields.of([windows], instant, zone).lines(slice(None))
 
 
 def printed_file(
@@ -63,20 +57,20 @@ class _Instants:
     ends: Block
 
     @classmethod
-    def of(cls, parts: Sequence[Windows], text_of: InstantText, zone: tzinfo) -> Self:
+    def of(cls, parts: Sequence[Windows], instant: InstantText, zone: tzinfo) -> Self:
         size_ms = parts[0].size_ms
         starts_ms = np.concatenate([part.starts_ms for part in parts])
         distinct_ms, which = np.unique(starts_ms, return_inverse=True)
         starts = distinct_ms.tolist()
         # A window's end is mostly another's start.
         texts = {
-            one: text_of(one, zone).encode()
+            one: instant(one, zone).encode()
             for one in {*starts, *(start + size_ms for start in starts)}
         }
         return cls(
             which,
-            _block([texts[start] for start in starts]),
-            _block([texts[start + size_ms] for start in starts]),
+            block_of([texts[start] for start in starts]),
+            block_of([texts[start + size_ms] for start in starts]),
         )
 
 
@@ -91,16 +85,16 @@ class _Fields:
     label_cells: Block
 
     @classmethod
-    def of(cls, parts: Sequence[Windows], text_of: InstantText, zone: tzinfo) -> Self:
+    def of(cls, parts: Sequence[Windows], instant: InstantText, zone: tzinfo) -> Self:
         first, second = (
             np.concatenate([part.hundredths[side] for part in parts]) for side in (0, 1)
         )
         return cls(
             np.concatenate([part.server_ids for part in parts]),
-            _Instants.of(parts, text_of, zone),
+            _Instants.of(parts, instant, zone),
             (first, second),
             np.concatenate([part.labels for part in parts]),
-            _block([label_cell(text).encode() for text in parts[0].texts]),
+            block_of([label_cell(text).encode() for text in parts[0].texts]),
         )
 
     def by_server_and_start(self) -> Ints:
@@ -114,45 +108,15 @@ class _Fields:
     def lines(self, rows: Ints | slice) -> bytes:
         """Return these rows as lines."""
         which = self.instants.which[rows]
-        first, second = (_decimals(numbers[rows]) for numbers in self.hundredths)
-        ids = self.ids[rows]
-        letters = ids.view(np.uint8).reshape(len(ids), ids.dtype.itemsize)
-        fields = (
-            np.where(letters == 0, np.uint8(_FILLING), letters),
+        first, second = (decimal_block(numbers[rows]) for numbers in self.hundredths)
+        cells = (
+            id_block(self.ids[rows]),
             self.instants.starts[which],
             self.instants.ends[which],
             first,
             second,
             self.label_cells[self.labels[rows]],
         )
-        width = sum(field.shape[1] + 1 for field in fields)
-        block = np.full((len(ids), width), ord(","), np.uint8)
-        at = 0
-        for field in fields:
-            block[:, at : at + field.shape[1]] = field
-            at += field.shape[1] + 1
-        block[:, -1] = ord("\n")
-        return block.tobytes().translate(None, bytes([_FILLING]))
-
-
-def _block(texts: Sequence[bytes]) -> Block:
-    width = max(map(len, texts), default=0) or 1
-    filled = b"".join(text.ljust(width, bytes([_FILLING])) for text in texts)
-    return np.frombuffer(filled, np.uint8).reshape(len(texts), width)
-
-
-def _decimals(hundredths: Ints) -> Block:
-    """Return numbers with two decimals, and nothing where there is none (NOT_REPORTED)."""
-    digits = max(len(str(hundredths.max(initial=0))), _LEAST_DIGITS)
-    block = np.empty((len(hundredths), digits + 1), np.uint8)
-    rest = hundredths
-    for place in range(digits):
-        column = digits - place - (place >= _DECIMALS)
-        higher = rest // 10
-        block[:, column] = rest - 10 * higher + _ZERO
-        if place >= _LEAST_DIGITS:
-            block[rest == 0, column] = _FILLING
-        rest = higher
-    block[:, digits - _DECIMALS] = ord(".")
-    block[hundredths < 0] = _FILLING
-    return block
+        parts: list[bytes | Block] = [b","] * (2 * len(cells))
+        parts[::2], parts[-1] = cells, b"\n"
+        return text_of(joined(parts))

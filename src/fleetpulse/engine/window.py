@@ -1,9 +1,9 @@
 """Closed windows as columns, and as rows for those who want them one by one."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fleetpulse.domain.aggregate import Arithmetic, WindowRow
 from fleetpulse.domain.closing import ClosedBy, ClosedWindow
 from fleetpulse.domain.metric import Family
-from fleetpulse.engine.text import Ints
+from fleetpulse.engine.text import Flags, Ints
 from fleetpulse.engine.units import exact_number
 
 NOT_REPORTED: Final = -1
@@ -42,6 +42,24 @@ class Windows:
     def __len__(self) -> int:
         """Return how many windows there are."""
         return len(self.starts_ms)
+
+    def alerting(self) -> Self:
+        """Return those that have an alert."""
+        return self.taken(self.labels > 0)
+
+    def taken(self, kept: Flags | slice) -> Self:
+        """Return a part of the windows."""
+        totals = [tuple(limb[kept] for limb in limbs) for limbs in self.totals]
+        return replace(
+            self,
+            server_ids=self.server_ids[kept],
+            starts_ms=self.starts_ms[kept],
+            samples=(self.samples[0][kept], self.samples[1][kept]),
+            samples_over=(self.samples_over[0][kept], self.samples_over[1][kept]),
+            totals=(totals[0], totals[1]),
+            hundredths=(self.hundredths[0][kept], self.hundredths[1][kept]),
+            labels=self.labels[kept],
+        )
 
     def rows(self) -> Iterator[WindowRow]:
         """Yield the rows, in order."""
