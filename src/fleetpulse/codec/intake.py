@@ -12,7 +12,7 @@ from fleetpulse.codec.table import record_line
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import Topic
 from fleetpulse.domain.position import ClockState, Partition
-from fleetpulse.domain.reject import RATIO_WINDOW, Reject, RejectLimit
+from fleetpulse.domain.reject import Reject, RejectLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,12 @@ class Intake:
                 rows.append(record_line(found).encode())
                 form.learn(found)
                 continue
-            self._note_rows(len(rows) - unnoted)
+            self.limit.note_valid(len(rows) - unnoted)
             unnoted = len(rows)
             if tripped := self._take_reject(partition, offsets[number], found, payload):
                 count = number + 1
                 break
-        self._note_rows(len(rows) - unnoted)
+        self.limit.note_valid(len(rows) - unnoted)
         if times.last_clock_ms is not None:
             clock = ClockState(times.start_date, times.last_clock_ms)
         return Taken(count, clock, tripped)
@@ -123,8 +123,3 @@ class Intake:
         self._rejects[reject.reject_class.value] += 1
         self.limit.note(is_reject=True)
         return self.limit.tripped()
-
-    def _note_rows(self, rows: int) -> None:
-        # The limit looks no further back than its window.
-        for _ in range(min(rows, RATIO_WINDOW)):
-            self.limit.note(is_reject=False)

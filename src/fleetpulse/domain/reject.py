@@ -55,6 +55,16 @@ class RejectLimit:
         self._rejected += is_reject
         self._in_a_row = self._in_a_row + 1 if is_reject else 0
 
+    def note_valid(self, count: int) -> None:
+        """Count so many inputs in a row that are valid."""
+        if count >= RATIO_WINDOW:
+            # Nothing looks further back than this.
+            self._recent = deque([False] * RATIO_WINDOW, RATIO_WINDOW)
+            self._rejected = self._in_a_row = 0
+            return
+        for _ in range(count):
+            self.note(is_reject=False)
+
     def tripped(self) -> str | None:
         """Return what is wrong in a few words, or None while the input is good enough."""
         if self._in_a_row >= self.max_in_a_row:

@@ -118,6 +118,26 @@ class Engine:
         """The memory of the open panes."""
         return self._open.panes.size_bytes
 
+    @property
+    def open_bytes(self) -> int:
+        """The part of it that open panes of known servers fill."""
+        return self._open.panes.bytes_of(self._open.servers.count)
+
+    def ahead(self, lead_ms: int) -> set[Partition]:
+        """Return the partitions that are further than that ahead of the one that holds them back.
+
+        Those hold back that are not idle; one without a message yet is behind all others.
+        """
+        holding = [feed.latest_ms for feed in self._feeds.values() if not feed.is_idle]
+        if not holding:
+            return set()
+        limit_ms = min(holding) + lead_ms
+        return {
+            partition
+            for partition, feed in self._feeds.items()
+            if feed.latest_ms > limit_ms and not feed.is_idle
+        }
+
     def assign(self, partitions: Mapping[Partition, Topic], now_ms: int) -> None:
         """Listen to these partitions and no others; the watermark waits for each of them.
 

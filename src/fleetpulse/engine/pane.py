@@ -77,6 +77,11 @@ class Panes:
         """The memory that the arrays take."""
         return sum(array.nbytes for side in self.sides for array in side.arrays())
 
+    def bytes_of(self, servers: int) -> int:
+        """Return the memory that the open panes of so many servers need."""
+        row_bytes = sum(array.itemsize for side in self.sides for array in side.arrays())
+        return len(self._row_of) * servers * row_bytes
+
     def cells(self, panes: Ints, servers: Ints) -> Ints:
         """Return the cell of each pane and server, opening panes that are not."""
         lowest, highest = int(panes.min()), int(panes.max())

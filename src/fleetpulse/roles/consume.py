@@ -12,18 +12,17 @@ from fleetpulse.codec.intake import Intake
 from fleetpulse.codec.rejects import rejects_file_name
 from fleetpulse.codec.table import record_file_name, table_header
 from fleetpulse.config import Settings
-from fleetpulse.domain.errors import FleetpulseError
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
 from fleetpulse.domain.position import OnGap
 from fleetpulse.domain.reject import RejectLimit
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.sink import FileSpec, open_sink
 from fleetpulse.roles.locate import LOST_OFFSETS, Locator
+from fleetpulse.roles.pause import pause, reject_alarm
 from fleetpulse.roles.transfer import Transfer
 
 CONSUMER_NAMES: Final = {CPU_MEM.name: "consumer1", NET_DISK.name: "consumer2"}
 CONNECT_TIMEOUT_S: Final = 30.0
-_ALARM_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,8 @@ def consume(
         finally:
             consumer.close()
         if transfer.tripped:
-            alarm = _alarm(settings, rejects_file, transfer.tripped)
-            if until_idle_s is not None:
-                raise FleetpulseError(alarm)
-            _pause(alarm, stop, say)
+            alarm = reject_alarm(settings, rejects_file, transfer.tripped)
+            pause(alarm, stop, say, is_to_end=until_idle_s is not None)
         total_rows = {table.name: sink.files[table.name].lines for table in tables}
         totals = _rejects(sink.counters)
         return ConsumeSummary(
@@ -103,21 +100,6 @@ def _intake(settings: Settings, family: Family) -> Intake:
         zone=settings.time.tz,
         start_date=settings.time.start_date(datetime.now(settings.time.tz).date()),
     )
-
-
-def _alarm(settings: Settings, rejects_file: str, tripped: str) -> str:
-    return (
-        f"paused: {tripped}; see {settings.output_dir / rejects_file} for what is wrong and mend "
-        "its sender, then start this again: it goes on behind them (limits: "
-        f"rejects.max_in_a_row {settings.rejects.max_in_a_row}, "
-        f"rejects.max_ratio {settings.rejects.max_ratio:g})"
-    )
-
-
-def _pause(alarm: str, stop: Event, say: Callable[[str], None]) -> None:
-    say(alarm)
-    while not stop.wait(_ALARM_EVERY_S):
-        say(alarm)
 
 
 def _rejects(counters: Mapping[str, int]) -> Counter[str]:
