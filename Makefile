@@ -16,6 +16,7 @@ CORE := $(VENV)/.core
 FULL := $(VENV)/.full
 DEV := $(VENV)/.dev
 JARS := $(VENV)/.jars
+PEERS := .venv-peers/.made
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
 
 # Runs pip quietly; on failure one line says what to do, and the log has the rest.
@@ -31,11 +32,11 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-core demo test lint bench lock clean
+.PHONY: help setup setup-core demo test lint bench bench-live bench-quick lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
-	@echo '  ARGS="..." reaches demo, test and bench; PYTHON=... chooses the Python'
+	@echo '  ARGS="..." reaches demo, test and bench*; PYTHON=... chooses the Python'
 
 setup: $(FULL) $(JARS) ## Prepare this machine for every role: Python packages, Kafka, Spark
 	@echo "ready: $(BIN)/fleetpulse --help"
@@ -56,8 +57,20 @@ lint: $(DEV) ## Check style, types, imports and the rules of the tree
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/unit/test_tree.py
 
-bench: $(FULL) $(JARS) ## Measure this machine and write bench/results
+bench: $(FULL) $(JARS) $(PEERS) ## Measure this machine and write bench/results (35 minutes)
 	@$(BIN)/python bench/run.py $(ARGS)
+	@$(if $(strip $(ARGS)),,$(BIN)/python bench/live.py)
+
+bench-live: $(FULL) $(JARS) $(PEERS) ## The live commands and other systems alone (25 minutes)
+	@$(BIN)/python bench/live.py $(ARGS)
+
+bench-quick: $(FULL) $(JARS) $(PEERS) ## The same, small: prints the table (3 minutes)
+	@$(BIN)/python bench/live.py --quick $(ARGS)
+
+# Other systems are welcome, not needed: the benchmark names the ones that are not there.
+$(PEERS): bench/requirements-peers.txt bench/peers/jars.lock | $(FULL)
+	@$(BIN)/python bench/live.py --setup >$(LOG) 2>&1 && touch $@ || \
+	  echo "fleetpulse: the other systems could not be installed and do not take part (log: $(LOG))" >&2
 
 # The core lock comes first and the others keep to it, so that any of them can be installed together.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -75,7 +88,7 @@ lock: $(DEV) ## Choose the newest versions again: requirements*.txt and jars.loc
 	@$(BIN)/python bench/live.py --lock
 
 clean: ## Remove what make made here; outputs and the user's cache stay
-	@rm -rf $(VENV) build src/*.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
+	@rm -rf $(VENV) .venv-peers build src/*.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache
 
 # A candidate must run (a pyenv shim may not), be of the right age, and bring venv (on Debian a

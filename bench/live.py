@@ -1,9 +1,8 @@
 """The live benchmark: the same windows from the same topics, by us and by other systems.
 
-`bench/live.py --setup` installs the peers once; `bench/live.py` measures everything (about half an
-hour, most of it Quix Streams and RocksDB; `--ticks 1500 --latency-s 30` halves it);
-`bench/live.py --quick` is a small run to see that all works (two minutes). Rounds are interleaved,
-and only ratios within one run count: the machine may be busy with other things.
+`make bench-live` measures everything and installs the peers once; `make bench-quick` is a small run
+to see that all works. Rounds are interleaved, and only ratios within one run count: the machine may
+be busy with other things.
 """
 
 import argparse
@@ -11,23 +10,22 @@ import datetime as dt
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from peers import latency
-from peers.contestants import Contestant, Run, contestants
-from peers.fleet import LATENESS_MS, Fleet, expected, load, make_topics, topic_names
-from peers.install import relock, set_up
+from peers.contestants import Contestant, contestants
+from peers.fleet import Fleet
+from peers.install import LOCK, REQUIREMENTS, relock, set_up
 from peers.page import write_page
-from peers.process import run as run_process
-from peers.rows import Check, check
-from peers.table import summary
+from peers.rounds import Backlog, Ground, load_average
+from peers.table import drain_rate, summary
 
 from fleetpulse.edges.java import Java
 from fleetpulse.edges.kafka import broker
@@ -36,9 +34,13 @@ from fleetpulse.edges.kafka.broker import BrokerSpec
 from fleetpulse.roles.setup import BROKER_JARS, ready_jars, ready_java
 
 RESULTS: Final = Path(__file__).parent / "results" / "live.json"
-_TIMEOUT_S: Final = 900.0
-_FULL: Final = Fleet(servers=100, ticks=3000)
+_FULL: Final = Fleet(servers=100, ticks=2500)
 _QUICK: Final = Fleet(servers=100, ticks=240)
+# The same windows for each message as in the other backlogs: two for four samples.
+_WIDE: Final = Fleet(servers=100_000, ticks=4)
+_WIDE_CONTESTANTS: Final = ("raw", "monitor")
+_SLOW_PART: Final = 4
+_RATES: Final = (4_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,13 @@ class Options:
 
     names: tuple[str, ...]
     fleet: Fleet
+    slow_fleet: Fleet
+    wide: Fleet | None
     rounds: int
     latency_s: float
-    rate: int
+    rates: tuple[int, ...]
     partitions: int
-    results: Path
+    results: Path | None
 
 
 def main() -> int:
@@ -66,7 +70,7 @@ def main() -> int:
         relock(os.environ, java)
         return 0
     if given.page:
-        write_page(json.loads(given.results.read_text(encoding="utf-8")))
+        write_page(json.loads((given.results or RESULTS).read_text(encoding="utf-8")))
         return 0
     options = _options(given)
     scratch = Path(tempfile.mkdtemp(prefix="fleetpulse-live-"))
@@ -79,11 +83,13 @@ def main() -> int:
         results = _measure(options, chosen, java, scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.results:
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(summary(results))
     ours = (one for one in results["contestants"] if one["is_ours"])
-    return int(any("faults" in run or "error" in run for one in ours for run in one["runs"]))
+    runs = (run for one in ours for run in one["runs"] + one["wide_runs"])
+    return int(any("faults" in run or "error" in run for run in runs))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,29 +98,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--setup", action="store_true", help="install the peers and end")
     parser.add_argument("--lock", action="store_true", help="choose the peers' jars again and end")
     parser.add_argument("--page", action="store_true", help="write the page from the results")
-    parser.add_argument("--quick", action="store_true", help="96,000 messages, one round")
-    parser.add_argument("--servers", type=int, help="servers of the backlog (100)")
-    parser.add_argument("--ticks", type=int, help="samples of each server (3000; quick: 240)")
+    parser.add_argument(
+        "--quick", action="store_true", help="96,000 messages, one round, nothing else"
+    )
+    parser.add_argument("--ticks", type=int, help="samples of each server (2500; quick: 240)")
     parser.add_argument("--rounds", type=int, help="rounds, 0 for none (3; quick: 1)")
     parser.add_argument(
-        "--latency-s", type=float, help="seconds of latency for each, 0 for none (60; quick: 0)"
+        "--latency-s", type=float, help="seconds of latency for each, 0 for none (30; quick: 0)"
     )
-    parser.add_argument("--rate", type=int, default=4000, help="messages a second (4000)")
+    parser.add_argument(
+        "--rates", type=int, nargs="+", default=_RATES, help="messages a second (4000 100000)"
+    )
+    parser.add_argument("--no-wide", action="store_true", help="no backlog of 100,000 servers")
     parser.add_argument("--partitions", type=int, default=1, help="of each topic (1)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results are written")
+    parser.add_argument(
+        "--results", type=Path, help="file of the results (bench/results/live.json; quick: none)"
+    )
     return parser
 
 
 def _options(given: argparse.Namespace) -> Options:
-    size, rounds, latency_s = (_QUICK, 1, 0.0) if given.quick else (_FULL, 3, 60.0)
+    size, rounds, latency_s = (_QUICK, 1, 0.0) if given.quick else (_FULL, 3, 30.0)
+    fleet = Fleet(size.servers, given.ticks or size.ticks)
     return Options(
         tuple(given.names),
-        Fleet(given.servers or size.servers, given.ticks or size.ticks),
+        fleet,
+        fleet if given.quick else Fleet(fleet.servers, fleet.ticks // _SLOW_PART),
+        None if given.quick or given.no_wide else _WIDE,
         rounds if given.rounds is None else given.rounds,
         latency_s if given.latency_s is None else given.latency_s,
-        given.rate,
+        tuple(given.rates),
         given.partitions,
-        given.results,
+        given.results or (None if given.quick else RESULTS),
     )
 
 
@@ -124,104 +139,90 @@ def _measure(
     jars = ready_jars(BROKER_JARS, os.environ, java, print)
     data = scratch / "broker"
     spec = BrokerSpec("127.0.0.1", free_port(), data, java.executable, jars, heap_mb=1024)
-    runs: dict[str, list[dict[str, Any]]] = {one.name: [] for one in chosen}
-    latencies: dict[str, dict[str, Any]] = {}
-    started = dt.datetime.now(tz=dt.UTC)
+    found: dict[str, dict[str, Any]] = {
+        one.name: {
+            "name": one.name,
+            "title": one.title,
+            "note": one.note,
+            "is_ours": one.is_ours,
+            "missing": one.missing,
+            "runs": [],
+            "wide_runs": [],
+            "latency": {},
+        }
+        for one in chosen
+    }
+    started, load_before = dt.datetime.now(tz=dt.UTC), load_average()
     with broker.running(spec, print):
-        broker_pid = broker.status(data).pid or 0
-        make_topics(spec.address, "topic", options.partitions)
-        print(f"sending {options.fleet.messages:,} messages")
-        load(spec.address, "topic", options.fleet)
-        print("asking the reference for the rows")
-        wanted = expected(options.fleet)
-        for number in range(1, options.rounds + 1):
-            for one in chosen:
-                if one.missing:
-                    continue
-                out = scratch / f"{one.name}-{number}"
-                out.mkdir()
-                found = _drain(one, options.fleet, spec.address, out, broker_pid)
-                if one.has_rows and "error" not in found:
-                    _add_check(found, check(out, wanted, may_hold_back=one.may_hold_back))
-                runs[one.name].append(found)
-                print(f"round {number}: {one.name}: {_short(found)}")
-                shutil.rmtree(out)
-        for one in chosen:
-            if options.latency_s and one.has_rows and not one.missing:
-                latencies[one.name] = _latency(one, options, spec.address, scratch)
-                print(f"latency: {one.name}: {latencies[one.name]}")
+        pid = broker.status(data).pid or 0
+        ground = Ground(spec.address, pid, scratch, options.partitions)
+        able = [one for one in chosen if not one.missing]
+        if options.rounds:
+            _drain(options, able, ground, found)
+        for rate in options.rates if options.latency_s else ():
+            _follow(options, able, ground, rate, found)
+    for name, command in ground.commands.items():
+        found[name]["command"] = command
     return {
         "date": f"{started:%Y-%m-%d}",
         "seconds": round((dt.datetime.now(tz=dt.UTC) - started).total_seconds()),
         "machine": _machine(java),
+        "load_before": load_before,
         "messages": options.fleet.messages,
         "servers": options.fleet.servers,
+        "wide_messages": options.wide.messages if options.wide else 0,
+        "wide_servers": options.wide.servers if options.wide else 0,
         "rounds": options.rounds,
-        "rate": options.rate,
+        "latency_s": options.latency_s,
         "partitions": options.partitions,
-        "contestants": [
-            {
-                "name": one.name,
-                "title": one.title,
-                "note": one.note,
-                "is_ours": one.is_ours,
-                "missing": one.missing,
-                "runs": runs[one.name],
-                "latency": latencies.get(one.name),
-            }
-            for one in chosen
-        ],
+        "contestants": list(found.values()),
     }
 
 
 def _drain(
-    one: Contestant, fleet: Fleet, bootstrap: str, out: Path, broker_pid: int
-) -> dict[str, Any]:
-    lateness_ms = one.drain_lateness_ms or LATENESS_MS
-    start = one.start(Run(bootstrap, topic_names("topic"), out, fleet.messages, lateness_ms))
-    log_path = out / "log.txt"
-    broker_before_s = _cpu_s(broker_pid)
-    try:
-        usage = run_process(start.command, start.environ, log_path, _TIMEOUT_S)
-    except TimeoutError:
-        return {"error": f"not done after {_TIMEOUT_S:g} s"}
-    if usage.exit_code:
-        end = log_path.read_text(encoding="utf-8", errors="replace")[-500:]
-        return {"error": " ".join(f"exit code {usage.exit_code}: {end}".split())}
-    first_s, done_s = usage.events.get("first"), usage.events.get("done", usage.ended_s)
-    millions = fleet.messages / 1e6
-    found: dict[str, Any] = {
-        "cpu_s_per_million": round(usage.cpu_s / millions, 3),
-        "wall_s": round(usage.ended_s - usage.started_s, 3),
-        "rss_peak_mb": round(usage.rss_peak_bytes / 1e6, 1),
-        "broker_cpu_s_per_million": round((_cpu_s(broker_pid) - broker_before_s) / millions, 3),
-        "messages_per_s_with_start": round(fleet.messages / (done_s - usage.started_s)),
-    }
-    if first_s is not None:
-        busy_cpu_s = usage.cpu_s - usage.cpu_s_at(first_s)
-        found["start_s"] = round(first_s - usage.started_s, 3)
-        found["messages_per_s"] = round(fleet.messages / max(done_s - first_s, 1e-3))
-        found["cpu_s_per_million_without_start"] = round(busy_cpu_s / millions, 3)
-    return found
+    options: Options, able: list[Contestant], ground: Ground, found: dict[str, dict[str, Any]]
+) -> None:
+    """Do the rounds: each contestant drains its backlog, one after the other."""
+    backlogs = {False: _backlog(ground, "all", options.fleet)}
+    backlogs[True] = backlogs[False]
+    if options.slow_fleet != options.fleet and any(one.is_slow for one in able):
+        backlogs[True] = _backlog(ground, "part", options.slow_fleet)
+    wide = None
+    if options.wide and any(one.name in _WIDE_CONTESTANTS for one in able):
+        wide = _backlog(ground, "wide", options.wide)
+    for number in range(1, options.rounds + 1):
+        for one in able:
+            run = ground.drain(one, backlogs[one.is_slow])
+            found[one.name]["runs"].append(run)
+            _say(f"round {number}: {one.name}: {_short(run)}")
+            if wide and one.name in _WIDE_CONTESTANTS:
+                run = ground.drain(one, wide)
+                found[one.name]["wide_runs"].append(run)
+                _say(f"round {number}: {one.name}, {wide.fleet.servers:,} servers: {_short(run)}")
 
 
-def _latency(one: Contestant, options: Options, bootstrap: str, scratch: Path) -> dict[str, Any]:
-    prefix = f"live-{one.name}"
-    make_topics(bootstrap, prefix, options.partitions)
-    out = scratch / prefix
-    out.mkdir()
-    start = one.start(Run(bootstrap, topic_names(prefix), out, 0, LATENESS_MS))
-    found = latency.measure(
-        start, bootstrap, topic_names(prefix), out, options.rate, options.latency_s
-    )
-    shutil.rmtree(out)
-    return found
+def _backlog(ground: Ground, prefix: str, fleet: Fleet) -> Backlog:
+    _say(f"sending {fleet.messages:,} messages of {fleet.servers:,} servers")
+    return ground.backlog(prefix, fleet)
 
 
-def _add_check(found: dict[str, Any], checked: Check) -> None:
-    found["rows"] = {key: value for key, value in asdict(checked).items() if key != "examples"}
-    if not checked.is_right:
-        found["faults"] = checked.examples
+def _follow(
+    options: Options,
+    able: list[Contestant],
+    ground: Ground,
+    rate: int,
+    found: dict[str, dict[str, Any]],
+) -> None:
+    """Take the latency of each contestant that can keep up."""
+    for one in able:
+        drains_per_s = drain_rate(found[one.name])
+        # A small backlog says little of one that starts slowly, so the lowest rate is always tried.
+        if rate > min(options.rates) and drains_per_s is not None and drains_per_s < rate:
+            latency = {"error": f"cannot keep up: drains {drains_per_s:,.0f} messages/s"}
+        else:
+            latency = ground.follow(one, rate, options.latency_s)
+        found[one.name]["latency"][str(rate)] = latency
+        _say(f"latency at {rate:,}/s: {one.name}: {latency}")
 
 
 def _short(found: dict[str, Any]) -> str:
@@ -236,9 +237,8 @@ def _short(found: dict[str, Any]) -> str:
     )
 
 
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+def _say(text: str) -> None:
+    print(f"{dt.datetime.now(tz=dt.UTC):%H:%M:%S} {text}", flush=True)
 
 
 def _machine(java: Java) -> dict[str, Any]:
@@ -248,8 +248,16 @@ def _machine(java: Java) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "java": java.major,
-        "versions": {name: version(name) for name in ("confluent-kafka", "pyspark")},
+        "versions": {name: version(name) for name in ("fleetpulse", "confluent-kafka", "pyspark")}
+        | _peer_versions(),
     }
+
+
+def _peer_versions() -> dict[str, str]:
+    """Return what the peers' locks name."""
+    texts = [path.read_text(encoding="utf-8") for path in (LOCK, REQUIREMENTS)]
+    wanted = r"(?:^|[ :])(kafka-streams|flink-clients|bytewax|quixstreams)(?::|==)([0-9][\w.-]*)"
+    return dict(re.findall(wanted, "\n".join(texts), re.MULTILINE))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Who takes part, how each is started, and what it needs to be there."""
 
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from fleetpulse.edges.java import Java
 from fleetpulse.roles.setup import CONNECTOR_JARS, ready_jars
+from peers import ours
 from peers.install import (
     FLINK_JARS,
     PEERS_PYTHON,
@@ -16,33 +17,18 @@ from peers.install import (
     compiled,
     missing_python,
 )
+from peers.start import Run, Start
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of one contestant; `messages` is 0 when they keep coming."""
+class Live(Enum):
+    """Where alerts appear while messages keep coming."""
 
-    bootstrap: str
-    topics: tuple[str, ...]
-    out: Path
-    messages: int
-    lateness_ms: int
-
-    def arguments(self) -> list[str]:
-        """Return the options that every program of ours takes."""
-        return [
-            *("--bootstrap", self.bootstrap, "--topics", ",".join(self.topics)),
-            *("--out", str(self.out), "--messages", str(self.messages)),
-            *("--lateness-ms", str(self.lateness_ms)),
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """How a run is started."""
-
-    command: Sequence[str]
-    environ: Mapping[str, str] = field(default_factory=dict)
+    # Rows in the files of both families.
+    FILES = "files"
+    # JSON objects on standard output; rows in the files.
+    LINES = "lines"
+    # Rows in the windows topic.
+    TOPIC = "topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +37,9 @@ class Contestant:
 
     `missing` says why it cannot run, or "". `drain_lateness_ms` replaces the lateness while a
     backlog is drained, where the system's own watermark needs it. One that `may_hold_back` gives
-    rows only now and then, and the last ones with the next message. `note` says what is particular.
+    rows only now and then, and the last ones with the next message. One that `is_slow` drains a
+    quarter of the backlog. `idle_s` is the silence after which it takes a backlog for drained; it
+    does not count. `note` says what is particular.
     """
 
     name: str
@@ -63,6 +51,9 @@ class Contestant:
     drain_lateness_ms: int | None = None
     may_hold_back: bool = False
     is_ours: bool = False
+    is_slow: bool = False
+    idle_s: float = 0.0
+    live: Live = Live.FILES
 
 
 def contestants(
@@ -87,10 +78,22 @@ def contestants(
         Contestant(
             "monitor",
             "fleetpulse monitor",
-            _monitor,
-            _missing_command("monitor"),
-            "state and rows are committed together",
+            ours.monitor,
+            ours.missing_command("monitor"),
+            "rows, windows topic and state are committed together; default settings",
             is_ours=True,
+            idle_s=ours.MONITOR_IDLE_S,
+            live=Live.LINES,
+        ),
+        Contestant(
+            "spark-stream",
+            "fleetpulse spark-stream",
+            ours.spark_stream,
+            ours.missing_command("spark-stream"),
+            "rows to the windows topic and the files, each once; default settings",
+            is_ours=True,
+            idle_s=ours.STREAM_IDLE_S,
+            live=Live.TOPIC,
         ),
         Contestant(
             "streams-memory",
@@ -105,8 +108,9 @@ def contestants(
             "Kafka Streams 4.3.1, RocksDB",
             lambda run: _java_start(java, streams, "FleetWindows", run, "--store", "rocksdb"),
             streams_missing,
-            "the same on the default store",
+            "the same on the default store; a quarter of the backlog",
             may_hold_back=True,
+            is_slow=True,
         ),
         Contestant(
             "flink",
@@ -137,41 +141,15 @@ def contestants(
             "Quix Streams 3.28",
             lambda run: Start(_program(str(PEERS_PYTHON), "quix_windows.py", run)),
             peers_missing,
-            "concat, hopping windows, final results, default state with changelogs",
+            "concat, hopping windows, final results, default state with changelogs; a quarter of "
+            "the backlog",
+            is_slow=True,
         ),
     ]
 
 
 def _program(python: str, name: str, run: Run) -> list[str]:
     return [python, str(PROGRAMS / name), *run.arguments()]
-
-
-def _missing_command(name: str) -> str:
-    asked = subprocess.run(
-        [sys.executable, "-m", "fleetpulse", name, "--help"], capture_output=True, check=False
-    )
-    return "" if asked.returncode == 0 else f"this version has no command {name}"
-
-
-def _monitor(run: Run) -> Start:
-    host, _, port = run.bootstrap.rpartition(":")
-    cpu, mem, net, disk = run.topics
-    command = [sys.executable, "-m", "fleetpulse", "monitor", "--from-beginning", "--csv", "--json"]
-    if run.messages:
-        command += ["--until-idle", "1s"]
-    return Start(
-        command,
-        {
-            "FLEETPULSE__HOSTS__BROKER": host,
-            "FLEETPULSE__BROKER__PORT": port,
-            "FLEETPULSE__TOPICS__CPU": cpu,
-            "FLEETPULSE__TOPICS__MEM": mem,
-            "FLEETPULSE__TOPICS__NET": net,
-            "FLEETPULSE__TOPICS__DISK": disk,
-            "FLEETPULSE__TIME__OUTPUT": "iso",
-            "FLEETPULSE__OUTPUT_DIR": str(run.out),
-        },
-    )
 
 
 def _java_start(java: Java, class_path: str, program: str, run: Run, *more: str) -> Start:

@@ -1,7 +1,7 @@
 """The messages that every contestant reads, and the rows that they must give."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,15 +91,12 @@ def topic_names(prefix: str) -> tuple[str, ...]:
 
 def make_topics(bootstrap: str, prefix: str, partitions: int) -> None:
     """Create the four topics; they keep messages however old their instants are."""
-    client = AdminClient({"bootstrap.servers": bootstrap})
-    made = client.create_topics(
-        [
-            NewTopic(name, partitions, 1, config={"retention.ms": "-1"})
-            for name in topic_names(prefix)
-        ]
-    )
-    for future in made.values():
-        future.result()
+    _create(bootstrap, topic_names(prefix), partitions)
+
+
+def make_topic(bootstrap: str, name: str, partitions: int) -> None:
+    """Create one topic; it keeps messages however old their instants are."""
+    _create(bootstrap, [name], partitions)
 
 
 def load(bootstrap: str, prefix: str, fleet: Fleet) -> None:
@@ -115,6 +112,15 @@ def load(bootstrap: str, prefix: str, fleet: Fleet) -> None:
     delivered = sum(producer.delivered().values())
     if delivered != fleet.messages:
         raise RuntimeError(f"{delivered} messages were delivered, wanted {fleet.messages}")
+
+
+def _create(bootstrap: str, names: Iterable[str], partitions: int) -> None:
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    made = client.create_topics(
+        [NewTopic(name, partitions, 1, config={"retention.ms": "-1"}) for name in names]
+    )
+    for future in made.values():
+        future.result()
 
 
 def _cells(row: WindowRow) -> tuple[int | None, int | None, str]:

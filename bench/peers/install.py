@@ -19,7 +19,7 @@ PEERS_PYTHON: Final = PEERS_VENV / "bin" / "python"
 STREAMS_JARS: Final = "kafka-streams"
 FLINK_JARS: Final = "flink"
 NOT_SET_UP: Final = "not set up; run: bench/live.py --setup"
-_REQUIREMENTS: Final = Path(__file__).parents[1] / "requirements-peers.txt"
+REQUIREMENTS: Final = Path(__file__).parents[1] / "requirements-peers.txt"
 LOCK: Final = Path(__file__).with_name("jars.lock")
 _QUIET: Final = Module("org.slf4j", "slf4j-nop", "1.7.36")
 WANTED: Final = {
@@ -35,12 +35,12 @@ WANTED: Final = {
 
 def set_up(environ: Mapping[str, str], java: Java, say: Callable[[str], None]) -> None:
     """Install the peers: their own environment from the hash lock, and the checked jars."""
-    say(f"installing {_REQUIREMENTS.name} into {PEERS_VENV.name}")
+    say(f"installing {REQUIREMENTS.name} into {PEERS_VENV.name}")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEERS_VENV)], check=True)
     subprocess.run(
         [
             *(str(PEERS_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
-            *("--require-hashes", "--only-binary", ":all:", "-r", str(_REQUIREMENTS)),
+            *("--require-hashes", "--only-binary", ":all:", "-r", str(REQUIREMENTS)),
         ],
         check=True,
     )

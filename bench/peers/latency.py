@@ -1,183 +1,176 @@
-"""How long it takes from the record that closes a window to its row, by one clock in one thread.
+"""How long it takes from the record that closes a window to its alert, by one clock in one thread.
 
 A fleet is sent at a steady rate. A window [start, end) can close once every topic has shown a
 record of `end + lateness` or later; its clock starts when the broker has acknowledged the first of
-these on the last of the topics, and stops when its line can be read in the contestant's output.
-Systems with one clock for each server see that server's own record up to a second later.
+these on the last of the topics, and stops when the line of its alert can be read in the
+contestant's output. Systems with one clock for each server see that server's own record up to a
+second later.
 """
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Producer
-
 from fleetpulse.domain.metric import FAMILIES
-from fleetpulse.domain.window import WindowSpec
-from peers.contestants import Start
-from peers.fleet import LATENESS_MS
-from peers.process import run
-from peers.rows import parse_row, row_paths
+from peers.outputs import Output
+from peers.process import Usage, run
+from peers.sender import SPEC, Clock, Sender
 
-_SPEC: Final = WindowSpec()
-_TOPICS: Final = 4
-_FIRST_ROW_S: Final = 120.0
+_FIRST_ROW_S: Final = 90.0
 # Rows of the first seconds belong to the catching up after the start.
-_SETTLE_S: Final = 10.0
+_SETTLE_S: Final = 5.0
 # Rows of the last windows get this long to come.
 _TAIL_S: Final = 10.0
 _TICK_S: Final = 0.001
-_LEAST_ROWS: Final = 100
+# As many lines are parsed in a tick, about half a millisecond.
+_MOST_LINES: Final = 200
+_COMPLETE_EVERY_S: Final = 0.1
+_LEAST_ALERTS: Final = 2
+_BEHIND: Final = 0.97
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent, and for how long it is measured; `rate` is in messages a second."""
+
+    bootstrap: str
+    topics: tuple[str, ...]
+    rate: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command that reads the fleet until it is stopped, and where its output is found.
+
+    `alerts` and `rows` may be one. One that `is_floor` gives a single line for each window.
+    """
+
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    log_path: Path
+    alerts: Output
+    rows: Output
+    is_floor: bool = False
 
 
 @dataclass(slots=True)
-class Clock:
-    """When the broker acknowledged the records that close windows, by the end of the window."""
+class _Watch:
+    """The output so far: when each alert and each row could first be read."""
 
-    acknowledged: dict[int, list[float]] = field(default_factory=dict)
+    job: Job
+    alerts: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    rows: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    first_s: float = 0.0
 
-    def closed_s(self, end_ms: int) -> float | None:
-        """Return when the window could close; None while a topic's record is not there yet."""
-        instants = self.acknowledged.get(end_ms, [])
-        return max(instants) if len(instants) == _TOPICS else None
+    def look(self) -> None:
+        """Take what is new, and parse a little of what was taken."""
+        is_one = self.job.rows is self.job.alerts
+        self.job.alerts.look()
+        if not is_one:
+            self.job.rows.look()
+        for seen in self.job.alerts.take(_MOST_LINES):
+            self.first_s = self.first_s or seen.at_s
+            if seen.is_alert:
+                self.alerts.setdefault((seen.family, seen.server, seen.start_ms), seen.at_s)
+            if is_one:
+                self.rows.setdefault((seen.family, seen.server, seen.start_ms), seen.at_s)
+        for seen in [] if is_one else self.job.rows.take(_MOST_LINES):
+            self.rows.setdefault((seen.family, seen.server, seen.start_ms), seen.at_s)
 
-    def closed_between(self, from_s: float, to_s: float) -> dict[int, float]:
-        """Return the windows' ends that could close in [from_s, to_s), and when each could."""
-        closed = {end_ms: self.closed_s(end_ms) for end_ms in self.acknowledged}
-        return {
-            end_ms: at_s
-            for end_ms, at_s in closed.items()
-            if at_s is not None and from_s <= at_s < to_s
-        }
-
-
-class Sender:
-    """Sends one sample of each server a second, spread evenly, with the present as its instant."""
-
-    def __init__(self, bootstrap: str, topics: tuple[str, ...], rate: int, clock: Clock) -> None:
-        """Prepare; `rate` is in messages a second over all topics, acknowledged into `clock`."""
-        self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "log_level": 0}
-        )
-        self._topics = topics
-        self._servers = rate // _TOPICS
-        self._clock = clock
-        self._sent = 0
-        self._last_closed_ms = 0
-        self._start_s = time.monotonic()
-
-    def send_due(self) -> None:
-        """Send what is due, and take acknowledgements."""
-        due = int((time.monotonic() - self._start_s) * self._servers)
-        while self._sent < due:
-            self._send(self._sent)
-            self._sent += 1
-        self._producer.poll(0)
-
-    def _send(self, number: int) -> None:
-        now_ms = int(time.time() * 1000)
-        server = f"server_{number % self._servers + 1}"
-        value = number * 37 % 6000 / 100
-        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ms // 1000))
-        at = f"{second}.{now_ms % 1000:03d}Z"
-        fields = (
-            f'"cpu_pct":{value}',
-            f'"mem_pct":{value}',
-            f'"net_in":{value},"net_out":{value}',
-            f'"disk_io":{value}',
-        )
-        end_ms = _SPEC.pane_start(now_ms - LATENESS_MS)
-        on_delivery = None
-        if end_ms > self._last_closed_ms:
-            self._last_closed_ms = end_ms
-
-            def on_delivery(error: object, _message: object) -> None:
-                if error is None:
-                    self._clock.acknowledged.setdefault(end_ms, []).append(time.time())
-
-        for topic, values in zip(self._topics, fields, strict=True):
-            body = f'{{"ts":"{at}","server_id":"{server}",{values}}}'
-            self._producer.produce(
-                topic, body.encode(), server.encode(), timestamp=now_ms, on_delivery=on_delivery
-            )
+    def is_complete(self, closed: Mapping[int, float], each: int) -> bool:
+        """Return whether all alerts of these windows are there."""
+        return len(_delays_ms(self.alerts, closed)) >= len(closed) * len(FAMILIES) * each
 
 
-class Follower:
-    """Reads rows as they appear below a folder."""
+def measure(job: Job, load: Load) -> dict[str, Any]:
+    """Return the latencies in milliseconds of the windows that could close within the time.
 
-    def __init__(self, out: Path) -> None:
-        """Begin with no row seen."""
-        self._out = out
-        self._offsets: dict[Path, int] = {}
-        self._partial: dict[Path, bytes] = {}
-
-    def new_rows(self) -> Iterator[tuple[str, str, int]]:
-        """Yield family, server and window start of each row that is new."""
-        for family in FAMILIES:
-            for path in row_paths(self._out, family):
-                if path.stat().st_size == self._offsets.get(path, 0):
-                    continue
-                with path.open("rb") as file:
-                    file.seek(self._offsets.get(path, 0))
-                    added = file.read()
-                self._offsets[path] = self._offsets.get(path, 0) + len(added)
-                *lines, rest = (self._partial.get(path, b"") + added).split(b"\n")
-                self._partial[path] = rest
-                for line in lines:
-                    row = parse_row(line.decode())
-                    if row is not None:
-                        yield family.name, row[0], row[1]
-
-
-def measure(
-    start: Start, bootstrap: str, topics: tuple[str, ...], out: Path, rate: int, seconds: float
-) -> dict[str, Any]:
-    """Return the latencies in milliseconds of the windows that could close within `seconds`.
-
-    `never` is how many of their rows had not come ten seconds later. With `error` instead where the
-    contestant gave too few.
+    `never` is how many of their alerts had not come ten seconds later. With `error` instead where
+    the contestant gave too few.
     """
     clock = Clock()
-    sender = Sender(bootstrap, topics, rate, clock)
-    follower = Follower(out)
-    seen: dict[tuple[str, str, int], float] = {}
+    sender = Sender(load.bootstrap, load.topics, load.rate, clock)
+    watch = _Watch(job)
+    each = 1 if job.is_floor else sender.alerting
+    rates: list[float] = []
+    looks = [0.0]
     began_s = time.monotonic()
-    first_row_s: list[float] = []
 
     def work() -> bool:
         sender.send_due()
-        now_s = time.time()
-        for key in follower.new_rows():
-            seen.setdefault(key, now_s)
-        if seen and not first_row_s:
-            first_row_s.append(now_s)
+        watch.look()
         time.sleep(_TICK_S)
-        if not first_row_s:
+        if not watch.first_s:
             return time.monotonic() - began_s < _FIRST_ROW_S
-        return now_s - first_row_s[0] < _SETTLE_S + seconds + _TAIL_S
+        until_s = watch.first_s + _SETTLE_S + load.seconds
+        if time.time() < until_s:
+            return True
+        if not rates:
+            rates.append(sender.messages_per_s())
+        if time.time() < looks[-1] + _COMPLETE_EVERY_S:
+            return True
+        looks.append(time.time())
+        is_over = watch.is_complete(clock.closed_between(until_s - load.seconds, until_s), each)
+        return not is_over and time.time() < until_s + _TAIL_S
 
-    usage = run(start.command, start.environ, out / "log.txt", _FIRST_ROW_S * 2 + seconds, work)
-    if not first_row_s:
-        end = (out / "log.txt").read_text(encoding="utf-8", errors="replace")[-300:]
-        return {"error": f"no row within {_FIRST_ROW_S:g} s: {end}"}
-    from_s = first_row_s[0] + _SETTLE_S
-    closed = clock.closed_between(from_s, from_s + seconds)
-    delays_ms = [
-        (seen_s - closed[start_ms + _SPEC.size_ms]) * 1000
-        for (_, _, start_ms), seen_s in seen.items()
-        if start_ms + _SPEC.size_ms in closed
-    ]
-    if len(delays_ms) < _LEAST_ROWS:
-        return {"error": f"only {len(delays_ms)} rows in {seconds:g} s"}
-    cuts = statistics.quantiles(delays_ms, n=100)
+    timeout_s = _FIRST_ROW_S * 2 + load.seconds
+    usage = run(job.command, job.environ, job.log_path, timeout_s, work)
+    sender.finish()
+    if not watch.first_s:
+        end = job.log_path.read_text(encoding="utf-8", errors="replace")[-300:]
+        return {"error": f"no row within {_FIRST_ROW_S:g} s: {' '.join(end.split())}"}
+    from_s = watch.first_s + _SETTLE_S
+    closed = clock.closed_between(from_s, from_s + load.seconds)
+    found = _found(watch, closed, each)
+    if "error" not in found:
+        found |= _used(usage, from_s, load.seconds) | {"sent_per_s": round(rates[0])}
+        found["is_sender_behind"] = rates[0] < load.rate * _BEHIND
+    return found
+
+
+def _found(watch: _Watch, closed: Mapping[int, float], each: int) -> dict[str, Any]:
+    delays_ms = _delays_ms(watch.alerts, closed)
+    if len(delays_ms) < _LEAST_ALERTS:
+        return {"error": f"only {len(delays_ms)} alerts"}
+    p50_ms, p99_ms = _cuts(delays_ms)
+    row_p50_ms, row_p99_ms = _cuts(_delays_ms(watch.rows, closed))
     return {
-        "rows": len(delays_ms),
-        "never": len(closed) * len(FAMILIES) * (rate // _TOPICS) - len(delays_ms),
-        "p50_ms": round(cuts[49], 1),
-        "p99_ms": round(cuts[98], 1),
+        "alerts": len(delays_ms),
+        "never": len(closed) * len(FAMILIES) * each - len(delays_ms),
+        "windows": len(closed),
+        "p50_ms": p50_ms,
+        "p99_ms": p99_ms,
         "max_ms": round(max(delays_ms), 1),
-        "rss_peak_mb": round(usage.rss_peak_bytes / 1e6, 1),
+        "row_p50_ms": row_p50_ms,
+        "row_p99_ms": row_p99_ms,
     }
+
+
+def _used(usage: Usage, from_s: float, seconds: float) -> dict[str, float]:
+    cpu_s = usage.cpu_s_at(from_s + seconds) - usage.cpu_s_at(from_s)
+    return {
+        "rss_peak_mb": round(usage.rss_peak_bytes / 1e6, 1),
+        "cpu_s_per_s": round(cpu_s / seconds, 3),
+    }
+
+
+def _delays_ms(
+    seen: Mapping[tuple[str, str, int], float], closed: Mapping[int, float]
+) -> list[float]:
+    return [
+        (seen_s - closed[start_ms + SPEC.size_ms]) * 1000
+        for (_, _, start_ms), seen_s in seen.items()
+        if start_ms + SPEC.size_ms in closed
+    ]
+
+
+def _cuts(delays_ms: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """Return the median and the 99th percentile; none of fewer than two."""
+    if len(delays_ms) < 2:  # noqa: PLR2004  quantiles need two
+        return None, None
+    cuts = statistics.quantiles(delays_ms, n=100, method="inclusive")
+    return round(cuts[49], 1), round(cuts[98], 1)

@@ -1,6 +1,7 @@
 """One contestant as a process, with all that it starts: what it used, and when it said what."""
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -9,12 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 _SAMPLE_EVERY_S: Final = 0.1
+_LOOK_EVERY_S: Final = 0.01
 _STOP_GRACE_S: Final = 20.0
+# How a line of `fleetpulse monitor --json` begins that holds an alert.
+ALERT: Final = b'{"event":"alert",'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,53 @@ class Tree:
                 process.kill()
 
 
+class Said:
+    """The first and the last thing that a process says, read from its output as it grows.
+
+    The programs of the peers print `first` and `done` with an instant. The product's commands print
+    JSON objects, whose instant is the moment at which they can be read.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        """Begin at the start of the output."""
+        self._path = log_path
+        self._offset = 0
+        self._partial = b""
+        self.events: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Take what is new."""
+        now_s = time.time()
+        if self._path.stat().st_size == self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            added = file.read()
+        self._offset += len(added)
+        # Spark's progress bar ends in a carriage return.
+        *lines, self._partial = (self._partial + added.replace(b"\r", b"\n")).split(b"\n")
+        for line in lines:
+            self._take(line, now_s)
+
+    def _take(self, line: bytes, now_s: float) -> None:
+        name, _, instant = line.partition(b" ")
+        if name in (b"first", b"done"):
+            with contextlib.suppress(ValueError):
+                self.events.setdefault(name.decode(), float(instant))
+        elif line.startswith(b'{"event":') and not line.startswith(ALERT):
+            with contextlib.suppress(ValueError):
+                self._take_object(json.loads(line), now_s)
+
+    def _take_object(self, found: Mapping[str, Any], now_s: float) -> None:
+        if found["event"] == "reading":
+            self.events.setdefault("first", now_s)
+        elif found["event"] == "batch" and found["messages"]:
+            # Spark tells of a batch once it is done.
+            self.events.setdefault("first", now_s - found["seconds"])
+        elif found["event"] == "end":
+            self.events["done"] = now_s
+
+
 def run(
     command: Sequence[str],
     environ: Mapping[str, str],
@@ -99,7 +150,7 @@ def run(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        tree = Tree(process.pid)
+        tree, said = Tree(process.pid), Said(log_path)
         samples: list[tuple[float, float]] = []
         next_sample_s = 0.0
         try:
@@ -110,22 +161,24 @@ def run(
                 if time.monotonic() > deadline_s:
                     raise TimeoutError(f"not done after {timeout_s:g} s (log: {log_path})")
                 if work is None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(_SAMPLE_EVERY_S)
+                    said.look()
+                    time.sleep(_LOOK_EVERY_S)
                 elif not work():
                     _stop(process)
         finally:
             tree.end()
             process.wait()
+    ended_s = time.time()
+    said.look()
     # What was waited for is exact; what was left to itself (Spark's Java) only the samples know.
     used_s = max(_children_cpu_s() - used_before_s, samples[-1][1] if samples else 0.0)
     return Usage(
         process.returncode,
         started_s,
-        time.time(),
+        ended_s,
         used_s,
         tree.rss_peak_bytes,
-        _events(log_path),
+        said.events,
         samples,
     )
 
@@ -141,13 +194,3 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _events(log_path: Path) -> dict[str, float]:
-    events: dict[str, float] = {}
-    for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, _, instant = line.partition(" ")
-        if name in ("first", "done"):
-            with contextlib.suppress(ValueError):
-                events.setdefault(name, float(instant))
-    return events

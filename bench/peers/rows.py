@@ -12,7 +12,7 @@ from fleetpulse.domain.window import WindowSpec
 from peers.fleet import Expected
 
 # A file of its own, Spark's folder of parts, or the product's file.
-_PLACES: Final = {
+PLACES: Final = {
     CPU_MEM: ("cpu_mem.csv", "cpu_mem/part-*.csv", "CPU_MEM.csv"),
     NET_DISK: ("net_disk.csv", "net_disk/part-*.csv", "NET_DISK.csv"),
 }
@@ -52,7 +52,7 @@ class Check:
 
 def row_paths(out: Path, family: Family) -> Iterator[Path]:
     """Yield the files below `out` that hold rows of a family."""
-    for pattern in _PLACES[family]:
+    for pattern in PLACES[family]:
         yield from sorted(out.glob(pattern))
 
 
@@ -98,7 +98,7 @@ def _check_family(
         else:
             found.equal += 1
             found.leading += start_ms < wanted.first_start_ms
-    newest_ms = max((start_ms for _, start_ms in seen), default=wanted.first_start_ms)
+    newest_ms = max((start_ms for _, start_ms in seen), default=wanted.first_start_ms - 1)
     for key in wanted.rows.keys() - seen:
         if key[1] + _SIZE_MS > wanted.closed_until_ms:
             found.open_at_end += 1
