@@ -8,6 +8,7 @@ import typer
 from fleetpulse.cli.console import (
     ConfigOption,
     JsonOption,
+    collect_seldom,
     counts,
     duration_option,
     print_json,
@@ -78,6 +79,7 @@ def _run(
     from fleetpulse.roles.consume import CONSUMER_NAMES, consume  # noqa: PLC0415  starts alone
 
     settings = settings_of(config).settings
+    collect_seldom()
     with stop_on_signals() as stop:
         summary = consume(
             settings,

@@ -9,6 +9,7 @@ import typer
 
 from fleetpulse.cli.console import (
     ConfigOption,
+    collect_seldom,
     counts,
     duration_option,
     print_json,
@@ -79,6 +80,7 @@ def monitor(  # noqa: PLR0913  one argument an option
         since_ms = instant_since(since, settings.time.tz)
     options = MonitorOptions(since_ms, until_idle, csv, topic, on_gap, connect_timeout)
     say = speaker(_NAME)
+    collect_seldom()
     with stop_on_signals() as stop:
         told = _JsonLines() if as_json else _Lines(settings.time.tz, say)
         summary = run(settings, options, stop=stop, say=say, told=told)

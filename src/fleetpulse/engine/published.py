@@ -27,8 +27,8 @@ from fleetpulse.engine.units import MICROS
 from fleetpulse.engine.window import Windows
 
 _NULL: Final = b"null"
-# Bounds the memory of blocks; about half a KiB a window.
-_AT_ONCE: Final = 1 << 14
+# Bounds the memory of blocks; about half a KiB a window; larger blocks are slower, too.
+_AT_ONCE: Final = 1 << 12
 
 
 def published(windows: Windows) -> list[bytes]:

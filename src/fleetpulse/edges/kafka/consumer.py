@@ -29,8 +29,10 @@ _MOST_MESSAGES: Final = 10_000
 _PROBE_MESSAGES: Final = 10
 # The client counts bytes of messages alone, its own part of a small one is several times that. It
 # overshoots by what is under way, hence the bound on one answer.
-_QUEUE_KB: Final = 8 * 1024
+_QUEUE_KB: Final = 2 * 1024
 _ANSWER_BYTES: Final = 4 << 20
+# Of one partition in one answer, compressed: unpacked it is several times that, whatever the queue.
+_PARTITION_BYTES: Final = 256 << 10
 _PROBE_WAIT_S: Final = 0.2
 _END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001  the client names its own codes so
 _ALL_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
@@ -136,6 +138,7 @@ def client_settings(bootstrap: str, group_id: str) -> dict[str, str | int | bool
         "reconnect.backoff.max.ms": 1000,
         "queued.max.messages.kbytes": _QUEUE_KB,
         "fetch.max.bytes": _ANSWER_BYTES,
+        "fetch.message.max.bytes": _PARTITION_BYTES,
         "log_level": 0,
     }
 
