@@ -40,6 +40,8 @@ HOUR_MS = 3_600_000
 STEP_MS = 5_000
 SERVERS = [f"server_{number}" for number in range(1, 8)]
 PARTITIONS = 2
+# For a run of seconds the first compiler is enough.
+QUICK = ("--conf", "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1")
 # From each class of rejects one that JSON readers disagree about, or Spark's own would take.
 BAD_CPU = [
     b"",
@@ -65,7 +67,7 @@ def awaited(condition: Callable[[], object], why: str) -> None:
     deadline_s = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline_s, why
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def payload(topic: Topic, ts_ms: int, server_id: str, rng: random.Random) -> bytes:
@@ -131,7 +133,7 @@ class Fleet:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "fleetpulse", "spark-stream", "--config", str(self.config)]
         return subprocess.Popen(
-            [*command, "--from-beginning", "--csv", "--parquet", *arguments],
+            [*command, "--from-beginning", "--csv", "--parquet", *QUICK, *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -257,7 +259,7 @@ def test_killed_stream_gives_every_row_and_reject_once(fleet: Fleet) -> None:
         kill_while_it_works(fleet, number)
         fleet.send(fleet.steps(60 + number * 20, 20))
     # What is a whole hour behind comes after all its windows closed, if any row is there by now.
-    process = fleet.start("--until-idle", "4s", "--json")
+    process = fleet.start("--until-idle", "3s", "--json")
     try:
         awaited(lambda: _has_rows(fleet) or process.poll() is not None, "no row came")
         early_ms = START_MS - HOUR_MS

@@ -209,7 +209,11 @@ class WindowStream:
             .option("endingOffsets", json.dumps({name: ends}))
             .load()
         )
-        samples = with_samples(raw, self._form(topic), _PLACE)
+        # Spark moves a filter to below what it hangs on, and would write out the whole reading of a
+        # message for each time that the filter names its instant; but never below what it observes.
+        samples = with_samples(raw, self._form(topic), _PLACE).observe(
+            f"read {topic.key}", sql.count(sql.lit(1))
+        )
         spec = self.meaning.windows
         pane = sql.pmod(sql.col(TS) - spec.origin_ms, sql.lit(spec.slide_ms).cast("bigint"))
         is_late = sql.col(TS) - pane + spec.size_ms <= plan.late_ms
@@ -311,6 +315,9 @@ class WindowStream:
         return {
             "kafka.bootstrap.servers": self._reading.bootstrap,
             "kafka.isolation.level": "read_committed",
+            # Spark asks only for what is there. The client asks for more behind it, and by default
+            # the broker lets that, and all that comes after it, wait for half a second.
+            "kafka.fetch.max.wait.ms": "10",
         }
 
     def _is_future(self, now_ms: Column) -> Column:
