@@ -39,7 +39,7 @@ _QUICK: Final = Fleet(servers=100, ticks=240)
 # The same windows for each message as in the other backlogs: two for four samples.
 _WIDE: Final = Fleet(servers=100_000, ticks=4)
 _WIDE_CONTESTANTS: Final = ("raw", "monitor")
-_SLOW_PART: Final = 4
+_SLOW_PART: Final = 5
 _RATES: Final = (4_000, 100_000)
 
 
@@ -104,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ticks", type=int, help="samples of each server (2500; quick: 240)")
     parser.add_argument("--rounds", type=int, help="rounds, 0 for none (3; quick: 1)")
     parser.add_argument(
-        "--latency-s", type=float, help="seconds of latency for each, 0 for none (30; quick: 0)"
+        "--latency-s",
+        type=float,
+        help="seconds of latency, 0 for none (20; quick: 0); monitor: 3 x",
     )
     parser.add_argument(
         "--rates", type=int, nargs="+", default=_RATES, help="messages a second (4000 100000)"
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _options(given: argparse.Namespace) -> Options:
-    size, rounds, latency_s = (_QUICK, 1, 0.0) if given.quick else (_FULL, 3, 30.0)
+    size, rounds, latency_s = (_QUICK, 1, 0.0) if given.quick else (_FULL, 3, 20.0)
     fleet = Fleet(size.servers, given.ticks or size.ticks)
     return Options(
         tuple(given.names),
@@ -215,12 +217,14 @@ def _follow(
 ) -> None:
     """Take the latency of each contestant that can keep up."""
     for one in able:
+        if not one.live_times:
+            continue
         drains_per_s = drain_rate(found[one.name])
         # A small backlog says little of one that starts slowly, so the lowest rate is always tried.
         if rate > min(options.rates) and drains_per_s is not None and drains_per_s < rate:
             latency = {"error": f"cannot keep up: drains {drains_per_s:,.0f} messages/s"}
         else:
-            latency = ground.follow(one, rate, options.latency_s)
+            latency = ground.follow(one, rate, options.latency_s * one.live_times)
         found[one.name]["latency"][str(rate)] = latency
         _say(f"latency at {rate:,}/s: {one.name}: {latency}")
 

@@ -100,11 +100,13 @@ def _check_family(
             found.leading += start_ms < wanted.first_start_ms
     newest_ms = max((start_ms for _, start_ms in seen), default=wanted.first_start_ms - 1)
     for key in wanted.rows.keys() - seen:
+        if key[1] < wanted.first_start_ms:
+            continue
         if key[1] + _SIZE_MS > wanted.closed_until_ms:
             found.open_at_end += 1
         elif key[1] > newest_ms and may_hold_back:
             found.held_back += 1
-        elif key[1] >= wanted.first_start_ms:
+        else:
             found.missing += 1
             _note(found, f"missing: {key}")
 
