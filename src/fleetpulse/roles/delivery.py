@@ -6,51 +6,39 @@ Parquet replaces the batch's folder, and the ledger is last.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from itertools import islice
 from typing import Final
 
-from fleetpulse.codec.message import decode_message
-from fleetpulse.codec.rejects import message_reject_line, rejects_file_name
 from fleetpulse.codec.window_message import encode_window
 from fleetpulse.config import Settings
-from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.closing import ClosedBy, ClosedWindow
-from fleetpulse.domain.position import Partition, Position
 from fleetpulse.domain.quiet import Closing
-from fleetpulse.domain.reject import Reject, RejectClass
 from fleetpulse.domain.window import WindowSpec
 from fleetpulse.edges.kafka.window_log import WindowLog
-from fleetpulse.edges.sink import Batch, Lines, Sink
 from fleetpulse.edges.spark.ledger import BatchEnd, Ledger
 from fleetpulse.edges.spark.parquet import WindowFolder
-from fleetpulse.edges.spark.stream import RefusedMessage, StreamBatch
+from fleetpulse.edges.spark.stream import StreamBatch
+from fleetpulse.roles.refusals import Refusals
 
-ROLE: Final = "spark-stream"
-REJECTS_FILE: Final = rejects_file_name(ROLE)
-_REFUSED_AT_ONCE: Final = 10_000
 _WINDOWS_AT_ONCE: Final = 10_000
-_SERVERS_SHOWN: Final = 5
 
 
 @dataclass(slots=True)
 class Delivery:
     """The outputs of a stream. `closings` are those that are not over.
 
-    `windows` counts rows by family, `refused` messages by class, both of this run.
+    `windows` counts the rows of this run by family.
     """
 
     settings: Settings
     ledger: Ledger
     log: WindowLog
-    sink: Sink
+    refusals: Refusals
     parquet: WindowFolder | None
     is_csv: bool
-    say: Callable[[str], None]
     windows: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
     closings: list[Closing] = field(init=False)
     _first_ms: dict[tuple[str, str], int] = field(init=False)
     _spec: WindowSpec = field(init=False)
@@ -68,7 +56,7 @@ class Delivery:
         """
         if batch.plan.batch_id < self.ledger.next_batch:
             return
-        self._write_refused(batch)
+        self.refusals.write(batch)
         new_first_ms = self._note_first(batch)
         with self.ledger.batch():
             rows = self._closed(batch)
@@ -114,58 +102,3 @@ class Delivery:
             if first_ms < self._first_ms.get(key, first_ms + 1):
                 new[key] = self._first_ms[key] = first_ms
         return new
-
-    def _write_refused(self, batch: StreamBatch) -> None:
-        refused = batch.refused()
-        of_servers: Counter[tuple[str, str]] = Counter()
-        while chunk := list(islice(refused, _REFUSED_AT_ONCE)):
-            self._commit_refused(batch, chunk, of_servers)
-        for reject_class in (RejectClass.LATE, RejectClass.FUTURE):
-            found = {one: n for (why, one), n in of_servers.items() if why == reject_class}
-            if found:
-                worst = sorted(found.items(), key=lambda one: (-one[1], one[0]))[:_SERVERS_SHOWN]
-                shown = ", ".join(f"{server_id} {n:,}" for server_id, n in worst)
-                more = f" and {len(found) - len(worst):,} more" if len(found) > len(worst) else ""
-                self.say(f"{sum(found.values()):,} {reject_class} records: {shown}{more}")
-
-    def _commit_refused(
-        self,
-        batch: StreamBatch,
-        chunk: list[RefusedMessage],
-        of_servers: Counter[tuple[str, str]],
-    ) -> None:
-        lines: list[str] = []
-        counts: Counter[str] = Counter()
-        positions: dict[Partition, Position] = {}
-        for one in chunk:
-            name = self.settings.topics.name(one.topic)
-            where = Partition(name, one.partition)
-            done = self.sink.positions.get(where)
-            if done is not None and one.offset < done.next_offset:
-                continue
-            reject = self._reject(batch, one)
-            lines.append(message_reject_line(name, one.partition, one.offset, reject, one.payload))
-            counts[reject.reject_class.value] += 1
-            if one.server_id is not None:
-                of_servers[reject.reject_class.value, one.server_id] += 1
-            positions[where] = Position(where, None, one.offset + 1)
-        if lines:
-            data = Lines("".join(lines).encode(), len(lines))
-            self.sink.commit(Batch({REJECTS_FILE: data}, tuple(positions.values()), counts))
-            self.refused += counts
-
-    def _reject(self, batch: StreamBatch, message: RefusedMessage) -> Reject:
-        if message.ts_ms is None:
-            times = TimeReader(self.settings.time.tz, date.min)
-            found = decode_message(message.topic, message.payload, times)
-            if isinstance(found, Reject):
-                return found
-            return Reject(
-                RejectClass.MALFORMED, "a number, name or nesting too long for Spark's JSON reader"
-            )
-        skew_s = self.settings.time.max_skew_s
-        if message.ts_ms > batch.plan.clock_ms + skew_s * 1000:
-            return Reject(
-                RejectClass.FUTURE, f"is more than {skew_s} s ahead of the receiving clock"
-            )
-        return Reject(RejectClass.LATE, "came after its windows had closed")

@@ -98,10 +98,15 @@ class StreamFolder:
             raise DiskError(f"{partial}: cannot write it ({err.strerror}); check the disk") from err
 
     def forget_notices(self, before: int) -> None:
-        """Remove notices whose name is a number below `before`: all streams have taken them."""
+        """Remove notices whose name is a number below `before`, which no batch reads any more."""
         for path in self.notices_path.glob(f"*{_NOTICE_SUFFIX}"):
             if path.stem.isdigit() and int(path.stem) < before:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as err:
+                    raise DiskError(
+                        f"{path}: cannot remove it ({err.strerror}); check the folder"
+                    ) from err
 
     def _read(self, batch_id: int) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
         path = self.query_path / "offsets" / str(batch_id)

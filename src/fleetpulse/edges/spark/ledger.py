@@ -49,7 +49,11 @@ class BatchEnd:
 
 
 class Ledger:
-    """The open database; every method raises DamagedState or DiskError, naming the file."""
+    """The open database; every method raises DamagedState or DiskError, naming the file.
+
+    `next_batch` is the first batch that is not in all outputs, `next_notice` the number that the
+    next notice gets.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the database, made with mode 0600 if it is missing."""
@@ -73,7 +77,7 @@ class Ledger:
             version = found[0]
             self.stream_id: str = found[1]
             self.next_batch: int = found[2]
-            self._next_notice: int = found[3]
+            self.next_notice: int = found[3]
         if version != SCHEMA_VERSION:
             raise DamagedState(
                 f"{path}: found version {version}, this program knows {SCHEMA_VERSION}; use the "
@@ -109,8 +113,8 @@ class Ledger:
                     "INSERT INTO closing VALUES (?, ?, ?)",
                     (closing.after_ms, closing.up_to_ms, closing.closed_by),
                 )
-        number = self._next_notice
-        self._next_notice += 1
+        number = self.next_notice
+        self.next_notice += 1
         return number
 
     @contextmanager
