@@ -7,6 +7,7 @@ contestant's output. Systems with one clock for each server see that server's ow
 second later.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -98,9 +99,11 @@ def measure(job: Job, load: Load) -> dict[str, Any]:
     each = 1 if job.is_floor else sender.alerting
     rates: list[float] = []
     looks = [0.0]
+    ticks_s: list[float] = []
     began_s = time.monotonic()
 
     def work() -> bool:
+        ticks_s.append(time.monotonic())
         sender.send_due()
         watch.look()
         time.sleep(_TICK_S)
@@ -122,13 +125,20 @@ def measure(job: Job, load: Load) -> dict[str, Any]:
     sender.finish()
     if not watch.first_s:
         end = job.log_path.read_text(encoding="utf-8", errors="replace")[-300:]
-        return {"error": f"no row within {_FIRST_ROW_S:g} s: {' '.join(end.split())}"}
+        cpu_s = usage.cpu_s / (usage.ended_s - usage.started_s)
+        error = (
+            f"no row within {_FIRST_ROW_S:g} s, {cpu_s:.2f} CPU s per s: {' '.join(end.split())}"
+        )
+        return {"error": error}
     from_s = watch.first_s + _SETTLE_S
     closed = clock.closed_between(from_s, from_s + load.seconds)
     found = _found(watch, closed, each)
     if "error" not in found:
         found |= _used(usage, from_s, load.seconds) | {"sent_per_s": round(rates[0])}
         found["is_sender_behind"] = rates[0] < load.rate * _BEHIND
+        # How exact the instants are: the time from one look to the next.
+        gaps_s = [after - before for before, after in itertools.pairwise(ticks_s)]
+        found["look_p50_ms"], found["look_p99_ms"] = _cuts([gap_s * 1000 for gap_s in gaps_s])
     return found
 
 

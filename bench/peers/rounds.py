@@ -31,7 +31,7 @@ from peers.process import run as run_process
 from peers.rows import check
 from peers.start import Run
 
-_TIMEOUT_S: Final = 600.0
+_TIMEOUT_S: Final = 240.0
 _ROOT: Final = Path(__file__).parents[2]
 _FLOOR: Final = "raw"
 
