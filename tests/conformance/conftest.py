@@ -14,12 +14,13 @@ from fleetpulse.config import Settings
 from fleetpulse.domain.aggregate import WindowRow, fold
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import Family
-from fleetpulse.domain.position import Partition
 from fleetpulse.edges.files import read_chunks
 from fleetpulse.edges.spark.batch import window_rows
 from fleetpulse.edges.spark.session import SessionOptions, open_session
-from fleetpulse.engine import Engine, Liveness, Table, first_instant
-from fleetpulse.roles.intake import take_in
+from fleetpulse.roles.analyze import analyze
+from fleetpulse.roles.analyze_embedded import EmbeddedInterpreter
+from fleetpulse.roles.analyze_spark import copy_values
+from fleetpulse.roles.intake import reject_file
 from fleetpulse.roles.job import Job, plan_of
 from fleetpulse.roles.setup import ready_java
 
@@ -60,50 +61,25 @@ def spark_batch(spark: SparkSession) -> Interpreter:
     def interpret(settings: Settings, family: Family, path: Path) -> str:
         with TemporaryDirectory() as name:
             folder = Path(name)
-            plan = plan_of(settings, Job(family, (path, path), folder / "windows.csv"))
-            intake = take_in(settings, plan, folder, threading.Event())
-            spec = settings.window.spec(intake.first_ms)
-            span_ms = 0
-            if intake.first_ms is not None and intake.last_ms is not None:
-                span_ms = spec.span_ms(intake.first_ms, intake.last_ms)
+            plan = plan_of(settings, Job("spark-job", family, (path, path), folder / "windows.csv"))
+            with reject_file(plan.rejects_path) as rejects:
+                copies = copy_values(settings, plan, folder, rejects, threading.Event())
+            spec = settings.window.spec(copies.intake.first_ms)
             rules = settings.rule_set(family)
-            rows = list(window_rows(spark, intake.files, spec, rules, settings.arithmetic))
-        return _text(settings, family, rows, span_ms)
+            rows = list(window_rows(spark, copies.files, spec, rules, settings.arithmetic))
+        return _text(settings, family, rows, copies.intake.span_ms(spec))
 
     return interpret
 
 
 @pytest.fixture(scope="session")
-def embedded() -> Interpreter:
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    out = tmp_path_factory.mktemp("embedded") / "windows.csv"
+
     def interpret(settings: Settings, family: Family, path: Path) -> str:
-        day = settings.time.start_date(dt.datetime.now(dt.UTC).date())
-        tables = [
-            Table(metric, TimeReader(settings.time.tz, day), str(path)) for metric in family.metrics
-        ]
-        # A grid may hang on the first event, so the file is read for that first.
-        first_ms = [first_instant(table, read_chunks(path)) for table in tables]
-        last_ms = [table.last_ms for table in tables if table.last_ms is not None]
-        found_ms = [one for one in first_ms if one is not None]
-        spec = settings.window.spec(min(found_ms, default=None))
-        engine = Engine(
-            settings.rule_set(family),
-            lambda _: spec,
-            settings.arithmetic,
-            Liveness(lateness_ms=None, max_skew_ms=None),
-            settings.time.tz,
-            day,
-        )
-        engine.assign({Partition(topic.key, 0): topic for topic in family.topics}, 0)
-        for topic, metric in zip(family.topics, family.metrics, strict=True):
-            where = Partition(topic.key, 0)
-            table = Table(metric, TimeReader(settings.time.tz, day), str(path))
-            for chunk in [*read_chunks(path), None]:
-                assert not engine.receive_table(where, table, chunk).windows
-        rows = sorted(
-            engine.finish().rows(), key=lambda row: (row.server_id.encode(), row.start_ms)
-        )
-        span_ms = spec.span_ms(min(found_ms), max(last_ms)) if found_ms else 0
-        return _text(settings, family, rows, span_ms)
+        job = Job("analyze", family, (path, path), out)
+        analyze(settings, [job], EmbeddedInterpreter(settings), threading.Event(), lambda _: None)
+        return out.read_text(encoding="utf-8")
 
     return interpret
 

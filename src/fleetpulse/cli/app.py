@@ -5,7 +5,7 @@ A role is imported inside its own command, so that each starts fast and alone.
 
 import typer
 
-from fleetpulse.cli import broker, consume, demo, produce, settings, spark, stream, topics
+from fleetpulse.cli import analyze, broker, consume, demo, produce, settings, spark, stream, topics
 from fleetpulse.cli.console import run
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(topics.app, name="topics")
 app.command()(produce.producer)
 app.command()(consume.consumer1)
 app.command()(consume.consumer2)
+app.add_typer(analyze.app, name="analyze")
 app.command()(spark.spark_job1)
 app.command()(spark.spark_job2)
 app.command()(spark.spark_jobs)

@@ -1,7 +1,9 @@
-"""`spark-job1`, `spark-job2`, and both in one Spark: `spark-jobs`."""
+"""`spark-job1`, `spark-job2`, both in one Spark: `spark-jobs`; `analyze` is built of the same."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +21,14 @@ from fleetpulse.cli.console import (
     stop_on_signals,
 )
 from fleetpulse.codec.windows import window_cells
+from fleetpulse.config import Settings
 from fleetpulse.domain.errors import UsageError
-from fleetpulse.domain.metric import CPU_MEM, FAMILIES, NET_DISK, Family
+from fleetpulse.domain.metric import CPU_MEM, FAMILIES, NET_DISK
+from fleetpulse.roles.job import Job
 
 if TYPE_CHECKING:
     from fleetpulse.roles.analyze import AnalyzeSummary
+    from fleetpulse.roles.intake import Interpreter
 
 OutOption = Annotated[
     Path | None,
@@ -31,6 +36,7 @@ OutOption = Annotated[
         "--out", metavar="FILE", readable=False, help="File to write. [default: by the settings]"
     ),
 ]
+_JOB_NAMES = ("spark-job1", "spark-job2")
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -47,7 +53,16 @@ ConfOption = Annotated[
 ]
 
 
-def _input(name: str, topic: str) -> OptionInfo:
+@dataclass(frozen=True, slots=True)
+class SparkArguments:
+    """What a command was told of Spark."""
+
+    master: str | None = None
+    conf: Sequence[str] | None = None
+
+
+def input_option(name: str, topic: str) -> OptionInfo:
+    """Return the option of a job's input."""
     option: OptionInfo = typer.Option(
         f"--{name}",
         metavar="FILE",
@@ -59,8 +74,8 @@ def _input(name: str, topic: str) -> OptionInfo:
 
 def spark_job1(
     *,
-    cpu: Annotated[Path | None, _input("cpu", "CPU")] = None,
-    mem: Annotated[Path | None, _input("mem", "memory")] = None,
+    cpu: Annotated[Path | None, input_option("cpu", "CPU")] = None,
+    mem: Annotated[Path | None, input_option("mem", "memory")] = None,
     out: OutOption = None,
     limit: LimitOption = None,
     master: MasterOption = None,
@@ -69,13 +84,14 @@ def spark_job1(
     as_json: JsonOption = False,
 ) -> None:
     """Make CPU_MEM.csv, windows of mean CPU and mean memory with alerts, from the two CSV files."""
-    _run([(CPU_MEM, (cpu, mem), out)], limit, master, conf, config, as_json=as_json)
+    job = Job("spark-job1", CPU_MEM, (cpu, mem), out)
+    run_jobs([job], SparkArguments(master, conf), limit, config, as_json=as_json)
 
 
 def spark_job2(
     *,
-    net: Annotated[Path | None, _input("net", "network")] = None,
-    disk: Annotated[Path | None, _input("disk", "disk")] = None,
+    net: Annotated[Path | None, input_option("net", "network")] = None,
+    disk: Annotated[Path | None, input_option("disk", "disk")] = None,
     out: OutOption = None,
     limit: LimitOption = None,
     master: MasterOption = None,
@@ -84,7 +100,8 @@ def spark_job2(
     as_json: JsonOption = False,
 ) -> None:
     """Make NET_DISK.csv, windows of the highest traffic and disk operations with alerts."""
-    _run([(NET_DISK, (net, disk), out)], limit, master, conf, config, as_json=as_json)
+    job = Job("spark-job2", NET_DISK, (net, disk), out)
+    run_jobs([job], SparkArguments(master, conf), limit, config, as_json=as_json)
 
 
 def spark_jobs(
@@ -96,35 +113,25 @@ def spark_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """Run both jobs, one after the other in one Spark, on the files of the settings."""
-    both = [(family, (None, None), None) for family in FAMILIES]
-    _run(both, limit, master, conf, config, as_json=as_json)
+    both = [Job(name, family) for name, family in zip(_JOB_NAMES, FAMILIES, strict=True)]
+    run_jobs(both, SparkArguments(master, conf), limit, config, as_json=as_json)
 
 
-def _run(
-    jobs: Sequence[tuple[Family, tuple[Path | None, Path | None], Path | None]],
-    limit: list[str] | None,
-    master: str | None,
-    conf: list[str] | None,
+def run_jobs(
+    jobs: Sequence[Job],
+    spark: SparkArguments | None,
+    limit: Sequence[str] | None,
     config: Path | None,
     *,
     as_json: bool,
 ) -> None:
-    settings = settings_of(config, _limits(limit or [])).settings
-    try:
-        # A role starts alone.
-        from fleetpulse.roles.analyze import SparkOptions, analyze  # noqa: PLC0415
-        from fleetpulse.roles.job import Job  # noqa: PLC0415
-    except ModuleNotFoundError as err:
-        raise UsageError(
-            f"{err.name} is not installed; install it with: pip install 'fleetpulse[spark]'"
-        ) from err
+    """Run jobs, in Spark or (None) in the embedded engine, and print what they did."""
+    from fleetpulse.roles.analyze import analyze  # noqa: PLC0415  a role starts alone
 
-    spark = SparkOptions(
-        os.environ, master=master, conf=dict(pair("--conf", text) for text in conf or [])
-    )
-    with stop_on_signals() as stop:
-        say = speaker("spark-jobs" if len(jobs) > 1 else _NAMES[jobs[0][0]])
-        summaries = analyze(settings, [Job(*job) for job in jobs], spark, stop, say)
+    settings = settings_of(config, _limits(limit or [])).settings
+    say = speaker("spark-jobs" if len(jobs) > 1 else jobs[0].name)
+    with stop_on_signals() as stop, _interpreter(settings, spark, say) as interpreter:
+        summaries = analyze(settings, jobs, interpreter, stop, say)
     if as_json:
         print_json({one.family.name: _fields(one, settings.time.tz) for one in summaries})
         return
@@ -135,7 +142,22 @@ def _run(
             typer.echo(f"  rejected: {counts(one.rejects)}; see {one.rejects_path}")
 
 
-_NAMES = {CPU_MEM: "spark-job1", NET_DISK: "spark-job2"}
+def _interpreter(
+    settings: Settings, spark: SparkArguments | None, say: Callable[[str], None]
+) -> "AbstractContextManager[Interpreter]":
+    if spark is None:
+        from fleetpulse.roles.analyze_embedded import EmbeddedInterpreter  # noqa: PLC0415
+
+        return nullcontext(EmbeddedInterpreter(settings))
+    try:
+        from fleetpulse.roles.analyze import SparkOptions  # noqa: PLC0415
+        from fleetpulse.roles.analyze_spark import spark_interpreter  # noqa: PLC0415
+    except ModuleNotFoundError as err:
+        raise UsageError(
+            f"{err.name} is not installed; install it with: pip install 'fleetpulse[spark]'"
+        ) from err
+    conf = dict(pair("--conf", text) for text in spark.conf or [])
+    return spark_interpreter(settings, SparkOptions(os.environ, spark.master, conf), say)
 
 
 def _limits(texts: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from fleetpulse.engine.core import Engine, Liveness
 from fleetpulse.engine.facts import Closed, Messages, Refusal
 from fleetpulse.engine.printed import printed_file, printed_lines
 from fleetpulse.engine.published import published
+from fleetpulse.engine.summary import summary_of
 from fleetpulse.engine.table import Table, first_instant
 from fleetpulse.engine.window import Windows
 
@@ -24,4 +25,5 @@ __all__ = [
     "printed_file",
     "printed_lines",
     "published",
+    "summary_of",
 ]

@@ -47,7 +47,7 @@ class Windows:
         """Return those that have an alert."""
         return self.taken(self.labels > 0)
 
-    def taken(self, kept: Flags | slice) -> Self:
+    def taken(self, kept: Flags | Ints | slice) -> Self:
         """Return a part of the windows."""
         totals = [tuple(limb[kept] for limb in limbs) for limbs in self.totals]
         return replace(

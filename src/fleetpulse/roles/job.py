@@ -9,14 +9,17 @@ from fleetpulse.config import Settings
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
 
-_JOB_NAMES: Final = {CPU_MEM: "spark-job1", NET_DISK: "spark-job2"}
 _CONSUMERS: Final = {CPU_MEM: "consumer1", NET_DISK: "consumer2"}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A family to analyze; files that are None are those of the settings."""
+    """A family to analyze; files that are None are those of the settings.
 
+    `name` is the command's; the rejects are kept under it.
+    """
+
+    name: str
     family: Family
     inputs: tuple[Path | None, Path | None] = (None, None)
     out: Path | None = None
@@ -43,8 +46,7 @@ def plan_of(settings: Settings, job: Job) -> Plan:
         raise UsageError(f"{out}: this is a folder, wanted a file to write")
     if out.resolve() in (first.resolve(), second.resolve()):
         raise UsageError(f"{out}: this is an input of the same job, wanted another file to write")
-    rejects_path = out.with_name(rejects_file_name(_JOB_NAMES[job.family]))
-    return Plan(job.family, (first, second), out, rejects_path)
+    return Plan(job.family, (first, second), out, out.with_name(rejects_file_name(job.name)))
 
 
 def _checked_input(family: Family, default: Path, given: Path | None) -> Path:

@@ -1,0 +1,95 @@
+"""Windows of CSV files by the embedded engine, which counts while the files are read."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from threading import Event
+from typing import Final
+
+from fleetpulse.config import Settings
+from fleetpulse.domain.metric import Family
+from fleetpulse.domain.position import Partition
+from fleetpulse.domain.summary import WindowSummary
+from fleetpulse.domain.window import WindowSpec
+from fleetpulse.engine import Engine, Liveness, Table, first_instant, printed_file, summary_of
+from fleetpulse.roles.intake import Intake, Reading, RejectFile, input_chunks, times_of_file
+from fleetpulse.roles.job import Plan
+
+# In a file a sample may stand anywhere, so nothing closes before the end.
+_WHOLE_FILES: Final = Liveness(lateness_ms=None, max_skew_ms=None)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedInterpreter:
+    """Reads inputs into an engine in this process."""
+
+    settings: Settings
+
+    def __call__(self, plan: Plan, rejects: RejectFile, stop: Event) -> Reading:
+        """Read and count the inputs of a plan.
+
+        Raises UsageError for a file that is no table of its metric, and AnalysisStopped.
+        """
+        begun_s = time.monotonic()
+        settings, family = self.settings, plan.family
+        spec = self._spec(plan, stop)
+        engine = Engine(
+            settings.rule_set(family),
+            lambda _: spec,
+            settings.arithmetic,
+            _WHOLE_FILES,
+            settings.time.tz,
+            times_of_file(settings).start_date,
+        )
+        places = [Partition(topic.key, 0) for topic in family.topics]
+        engine.assign(dict(zip(places, family.topics, strict=True)), 0)
+        tables = self._tables(plan)
+        for place, table, path in zip(places, tables, plan.inputs, strict=True):
+            for chunk in chain(input_chunks(path, stop), [None]):
+                for one in engine.receive_table(place, table, chunk).refusals:
+                    rejects.note(path, one.offset, one.reject, one.payload or b"")
+        return _EmbeddedReading(settings, family, _intake(tables), spec, engine, begun_s)
+
+    def _tables(self, plan: Plan) -> list[Table]:
+        return [
+            Table(metric, times_of_file(self.settings), str(path))
+            for metric, path in zip(plan.family.metrics, plan.inputs, strict=True)
+        ]
+
+    def _spec(self, plan: Plan, stop: Event) -> WindowSpec:
+        """Return the windows; a grid that hangs on the first event costs reading twice."""
+        if self.settings.window.origin != "first_event":
+            return self.settings.window.spec()
+        tables = self._tables(plan)
+        for table, path in zip(tables, plan.inputs, strict=True):
+            first_instant(table, input_chunks(path, stop))
+        return self.settings.window.spec(_intake(tables).first_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _EmbeddedReading:
+    settings: Settings
+    family: Family
+    intake: Intake
+    spec: WindowSpec
+    engine: Engine
+    begun_s: float
+
+    def begin(self) -> float:
+        return self.begun_s
+
+    def write_windows(self, write: Callable[[str], object]) -> WindowSummary:
+        time_part = self.settings.time
+        windows = self.engine.finish().windows
+        span_ms = self.intake.span_ms(self.spec)
+        for lines in printed_file(self.family, windows, span_ms, time_part.output, time_part.tz):
+            write(lines.decode())
+        return summary_of(windows, self.settings.rule_set(self.family))
+
+
+def _intake(tables: Sequence[Table]) -> Intake:
+    first, second = (table.samples for table in tables)
+    first_ms = [table.first_ms for table in tables if table.first_ms is not None]
+    last_ms = [table.last_ms for table in tables if table.last_ms is not None]
+    return Intake((first, second), min(first_ms, default=None), max(last_ms, default=None))
