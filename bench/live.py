@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-wide", action="store_true", help="no backlog of 100,000 servers")
     parser.add_argument("--partitions", type=int, default=1, help="of each topic (1)")
     parser.add_argument(
-        "--results", type=Path, help="file of the results (bench/results/live.json; quick: none)"
+        "--results",
+        type=Path,
+        help="file of the results (bench/results/live.json; quick or with names: none)",
     )
     return parser
 
@@ -131,7 +133,7 @@ def _options(given: argparse.Namespace) -> Options:
         latency_s if given.latency_s is None else given.latency_s,
         tuple(given.rates),
         given.partitions,
-        given.results or (None if given.quick else RESULTS),
+        given.results or (None if given.quick or given.names else RESULTS),
     )
 
 

@@ -111,9 +111,8 @@ def contestants(
             "Kafka Streams 4.3.1, RocksDB",
             lambda run: _java_start(java, streams, "FleetWindows", run, "--store", "rocksdb"),
             streams_missing,
-            "the same on the default store; a fifth of the backlog",
+            "the same on the default store",
             may_hold_back=True,
-            is_slow=True,
             # The store has no say in when windows are given.
             live_times=0,
         ),

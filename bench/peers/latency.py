@@ -20,7 +20,7 @@ from peers.outputs import Output
 from peers.process import Usage, run
 from peers.sender import SPEC, Clock, Sender
 
-_FIRST_ROW_S: Final = 90.0
+_FIRST_ROW_S: Final = 120.0
 # Rows of the first seconds belong to the catching up after the start.
 _SETTLE_S: Final = 5.0
 # Rows of the last windows get this long to come.

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -34,6 +35,8 @@ from peers.start import Run
 _TIMEOUT_S: Final = 240.0
 _ROOT: Final = Path(__file__).parents[2]
 _FLOOR: Final = "raw"
+# A class path: the lock of the jars tells which ones.
+_JARS: Final = re.compile(r"(?:[^\s:,]+\.jar[:,]?)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,10 @@ class Ground:
         broker_s = _cpu_s(self.broker_pid) - broker_before_s
         found["broker_cpu_s_per_million"] = round(broker_s / messages * 1e6, 3)
         if one.has_rows:
-            checked = check(run.out, backlog.wanted, may_hold_back=one.may_hold_back)
+            try:
+                checked = check(run.out, backlog.wanted, may_hold_back=one.may_hold_back)
+            except ValueError as err:
+                return {"error": f"a row cannot be read: {err}"}
             rows = asdict(checked)
             examples = rows.pop("examples")
             found["rows"] = rows
@@ -114,7 +120,8 @@ class Ground:
         job = Job(start.command, start.environ, log_path, alerts, files, one.name == _FLOOR)
         try:
             found = measure(job, Load(self.bootstrap, topic_names(prefix), rate, seconds))
-        except TimeoutError as err:
+        except (TimeoutError, BufferError) as err:
+            # BufferError: the broker takes less than is sent.
             return {"error": str(err)}
         shutil.rmtree(run.out)
         return found
@@ -137,7 +144,7 @@ class Ground:
             (Path.home(), "~"),
         ):
             text = text.replace(str(path), str(name))
-        self.commands.setdefault(one.name, text)
+        self.commands.setdefault(one.name, _JARS.sub("JARS", text))
 
 
 def _used(usage: Usage, messages: int, idle_s: float) -> dict[str, Any]:

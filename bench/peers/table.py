@@ -88,7 +88,7 @@ def _drains(results: Results) -> str:
             line.title,
             line.cpu_s.text("{:.2f}") if line.cpu_s else "-",
             _text(line.cpu_ratio, "{:.2f}"),
-            _text(line.ours_ratio, "{:.1f}"),
+            _text(line.ours_ratio, "{:.2f}"),
             _text(line.busy_cpu_s, "{:.2f}"),
             line.per_s.text("{:,.0f}") if line.per_s else "-",
             _text(line.drain_ratio, "{:.3f}"),
