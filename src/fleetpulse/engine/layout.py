@@ -69,6 +69,8 @@ class Delimiters:
     places: Ints
     first: Ints
     count: Ints
+    # How many each text has, where all have as many; else 0.
+    each: int = 0
 
     @classmethod
     def of(cls, texts: Texts, delimiter: int, expected: int) -> Self:
@@ -76,13 +78,19 @@ class Delimiters:
         places = texts.places_of(delimiter)
         rows = len(texts.starts)
         if expected and len(places) == rows * expected:
-            first = np.arange(rows) * expected
-            is_inside = places[first] >= texts.starts
-            is_inside &= places[first + expected - 1] < texts.ends
+            is_inside = places[::expected] >= texts.starts
+            is_inside &= places[expected - 1 :: expected] < texts.ends
             if is_inside.all():
-                return cls(places, first, np.full(rows, expected))
+                first = np.arange(0, len(places), expected)
+                return cls(places, first, np.full(rows, expected), expected)
         first = np.searchsorted(places, texts.starts)
         return cls(places, first, np.searchsorted(places, texts.ends) - first)
+
+    def at(self, rows: Ints, number: int) -> Ints:
+        """Return where the texts `rows` have this delimiter, counted from 0; each has it."""
+        if self.each and len(rows) == len(self.first):
+            return self.places[number :: self.each]
+        return self.places[self.first[rows] + number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +153,9 @@ class Layout:
 
     def cut(self, texts: Texts, found: Delimiters, rows: Ints, times: TimeReader) -> Cut:
         """Return the fields of those among the texts `rows` that have this layout."""
-        rows = rows[found.count[rows] == self._count]
-        sizes = texts.ends[rows] - texts.starts[rows]
-        rows = rows[sizes <= MAX_INPUT_BYTES]
+        has_form = (found.count == self._count) & (texts.ends - texts.starts <= MAX_INPUT_BYTES)
+        if not has_form.all():
+            rows = rows[has_form[rows]]
         spans, fits = self._spans(texts, found, rows)
         if not fits.all():
             rows = rows[fits]
@@ -181,7 +189,9 @@ class Layout:
 
         No field ends before it starts in a row that holds them: its delimiters rise.
         """
-        starts, ends, first = texts.starts[rows], texts.ends[rows], found.first[rows]
+        starts, ends = texts.starts, texts.ends
+        if len(rows) < len(starts):
+            starts, ends = starts[rows], ends[rows]
         fits = _holds(texts, starts, self.fixed[0])
         start = starts + len(self.fixed[0])
         spans = []
@@ -189,8 +199,11 @@ class Layout:
             if follower is None:
                 end = ends - len(text)
             else:
-                end = found.places[first + follower[0]] - follower[1]
-            fits &= _holds(texts, end, text)
+                number, distance = follower
+                end = found.at(rows, number) - distance
+            # A lone delimiter is there, since its place was found.
+            if follower is None or len(text) > 1:
+                fits &= _holds(texts, end, text)
             spans.append((start, end))
             start = end + len(text)
         fits &= start == ends

@@ -16,7 +16,17 @@ from fleetpulse.engine.text import WORD_BYTES, Ints, Texts, Words
 
 LONGEST_ID: Final = 64
 _ID_WORDS: Final = LONGEST_ID // WORD_BYTES
-_FIRST_BYTES: Final = np.array([2 ** (8 * n) - 1 for n in range(WORD_BYTES + 1)], np.uint64)
+# By the size of an id: which bits of its words are its own.
+_OWN_BITS: Final = np.array(
+    [
+        [
+            2 ** (8 * min(max(size - at, 0), WORD_BYTES)) - 1
+            for at in range(0, LONGEST_ID, WORD_BYTES)
+        ]
+        for size in range(LONGEST_ID + 1)
+    ],
+    np.uint64,
+)
 # Odd factors that differ from one process to the next, so that nobody can send ids that collide;
 # no output depends on them.
 _FACTORS: Final = np.array(
@@ -36,6 +46,7 @@ class Servers:
     _table: NDArray[np.int32] = field(
         default_factory=lambda: np.full(_FIRST_TABLE_SIZE, _FREE, np.int32)
     )
+    _own_bits: Words = field(default_factory=lambda: np.ascontiguousarray(_OWN_BITS[:, :2]))
 
     def find(self, texts: Texts, starts: Ints, ends: Ints) -> tuple[Ints, list[bytes]]:
         """Return the number of the id in each text, and the ids that are new, in their order.
@@ -50,8 +61,7 @@ class Servers:
         self._widen(-(-longest // WORD_BYTES))
         width = self._words.shape[1]
         words = texts.blocks_at(starts, width)
-        for column in range(width):
-            words[:, column] &= _FIRST_BYTES[np.clip(length - WORD_BYTES * column, 0, WORD_BYTES)]
+        words &= self._own_bits.take(length, axis=0)
         found, missing = self._look_up(words, length)
         new: list[bytes] = []
         if len(missing):
@@ -115,6 +125,7 @@ class Servers:
         missing = width - self._words.shape[1]
         if missing > 0:
             self._words = np.pad(self._words, ((0, 0), (0, missing)))
+            self._own_bits = np.ascontiguousarray(_OWN_BITS[:, :width])
 
     def _look_up(self, words: Words, length: Ints) -> tuple[Ints, Ints]:
         """Return the number of each id, and the rows of those that have none."""
@@ -122,8 +133,9 @@ class Servers:
         mask = len(self._table) - 1
         found = self._table[place].astype(np.int64)
         is_same = self._sizes[found] == length
+        known = self._words.take(found, axis=0)
         for column in range(words.shape[1]):
-            is_same &= self._words[found, column] == words[:, column]
+            is_same &= known[:, column] == words[:, column]
         rows = np.flatnonzero(~is_same & (found != _FREE))
         place = place[rows]
         while len(rows):

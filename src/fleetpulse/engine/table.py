@@ -70,22 +70,23 @@ class Table:
         The rejects and columns name a line by its place among these lines. Raises UsageError for a
         header without the needed columns.
         """
-        joined = self._rest + chunk
-        size = joined.rfind(b"\n") + 1
+        rest, size = self._rest, chunk.rfind(b"\n") + 1
         # As in codec/lines.py: enough of a line without end to see that it is oversized.
-        self._rest = joined[size:][: MAX_INPUT_BYTES + 2]
-        return self._read(joined[:size], servers)
+        if not size:
+            self._rest = (rest + chunk)[: MAX_INPUT_BYTES + 2]
+            return self._read(Texts.lines(), servers)
+        self._rest = chunk[size:][: MAX_INPUT_BYTES + 2]
+        return self._read(Texts.lines(rest, memoryview(chunk)[:size]), servers)
 
     def finish(self, servers: Servers) -> tuple[Read, Lines, range]:
         """Return the same of the last line, which may lack its end."""
         last, self._rest = self._rest, b""
-        found = self._read(last + b"\n" if last else b"", servers)
+        found = self._read(Texts.lines(last, b"\n" if last else b""), servers)
         if self._reader is None:
             read_header(None, [self.metric], self.times, self.where)
         return found
 
-    def _read(self, text: bytes, servers: Servers) -> tuple[Read, Lines, range]:
-        texts = Texts.lines(text)
+    def _read(self, texts: Texts, servers: Servers) -> tuple[Read, Lines, range]:
         lines = Lines(texts)
         numbers = range(self._lines + 1, self._lines + len(lines) + 1)
         self._lines += len(lines)

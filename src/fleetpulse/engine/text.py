@@ -41,9 +41,9 @@ class Texts:
         return cls(joined, starts, ends)
 
     @classmethod
-    def lines(cls, chunk: bytes) -> Self:
-        """Return the lines of a chunk that ends with LF, without their LF or CRLF."""
-        data = b"".join((_PAD, chunk, _PAD))
+    def lines(cls, *parts: bytes | memoryview) -> Self:
+        """Return the lines of a text that ends with LF, without their LF or CRLF."""
+        data = b"".join((_PAD, *parts, _PAD))
         found = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(found == ord("\n"))
         starts = np.empty_like(ends)
