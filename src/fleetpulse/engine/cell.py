@@ -101,10 +101,10 @@ def instants(texts: Texts, starts: Ints, ends: Ints, times: TimeReader) -> tuple
     is_new = np.ones(len(starts), np.bool_)
     length = ends - starts
     np.not_equal(length[1:], length[:-1], out=is_new[1:])
-    # Three words are all of a text of that form, whose length is 20 or 24.
-    for places in (starts, starts + WORD_BYTES, ends - WORD_BYTES):
-        words = texts.words_at(places)
-        is_new[1:] |= words[1:] != words[:-1]
+    # The first sixteen characters and the last eight are all of a text of that form.
+    first, last = texts.blocks_at(starts, 2), texts.words_at(ends - WORD_BYTES)
+    is_new[1:] |= (first[1:] != first[:-1]).view(np.uint16)[:, 0] != 0
+    is_new[1:] |= last[1:] != last[:-1]
     rows = np.flatnonzero(is_new)
     if 2 * len(rows) > len(starts):
         return _instants(texts, starts, ends, times)

@@ -63,6 +63,13 @@ class Feed:
         last_ms = self.times.last_clock_ms
         return None if last_ms is None else ClockState(self.times.start_date, last_ms)
 
+    def hear(self, accepted: Columns, now_ms: int | None) -> None:
+        """Note that records were accepted at this moment; None is a file without a clock."""
+        self.latest_ms = max(self.latest_ms, int(accepted.ts_ms.max()))
+        self.is_idle = False
+        if now_ms is not None:
+            self.heard_ms = now_ms
+
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
@@ -275,6 +282,11 @@ class Engine:
         if not self._has_begun:
             self._open.spec = self.spec_of(int(columns.ts_ms.min()))
             self._has_begun = True
+        if self.liveness.lateness_ms is None and self._open.last_closed == NEVER:
+            # A file: nothing has closed, and nothing will before its end.
+            self._open.add(feed.side, columns)
+            feed.hear(columns, now_ms)
+            return _Taken([], refused, len(columns.rows))
         windows: list[Windows] = []
         bounds = self._bounds(feed, columns.ts_ms)
         panes = (columns.ts_ms - self._open.spec.origin_ms) // self._open.spec.slide_ms
@@ -292,10 +304,7 @@ class Engine:
         self._count(feed, columns, ~is_late, slice(done, None))
         accepted = len(columns.rows) - int(is_late.sum())
         if accepted:
-            feed.latest_ms = max(feed.latest_ms, int(columns.ts_ms.max()))
-            feed.is_idle = False
-            if now_ms is not None:
-                feed.heard_ms = now_ms
+            feed.hear(columns, now_ms)
         return _Taken(windows + self._close_by_watermark(), refused, accepted)
 
     def _count(self, feed: Feed, columns: Columns, is_on_time: Flags, part: slice) -> None:
