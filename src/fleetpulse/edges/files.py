@@ -12,7 +12,8 @@ from typing import Final
 
 from fleetpulse.domain.errors import DiskError, FleetpulseError, UsageError
 
-CHUNK_BYTES: Final = 1 << 20
+# What fits into a processor's cache is read fastest.
+CHUNK_BYTES: Final = 1 << 19
 # Outputs are for their owner and group; the umask can only take more away.
 _FILE_MODE: Final = 0o640
 _OUR_MARK: Final = ".fleetpulse-run"
@@ -26,7 +27,7 @@ _WRONG_PATHS: Final = {
 
 
 def read_chunks(path: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
-    """Yield the file in chunks of up to 1 MiB, whole or as far as `limit_bytes`.
+    """Yield the file in chunks of up to 512 KiB, whole or as far as `limit_bytes`.
 
     Raises UsageError where there is no readable file, and DiskError where reading fails.
     """
