@@ -63,7 +63,7 @@ def test_messages_are_those_of_the_codec(
         record = Record(topic, START_MS + after_ms, server_id, (value,) * len(topic.metrics))
         engine.receive(Messages(where, [0], [encode_message(record)]), START_MS)
     for windows in engine.finish().windows:
-        assert published(windows) == [encode_window(each) for each in windows.closed()]
+        assert list(published(windows)) == [encode_window(each) for each in windows.closed()]
         alerting = windows.alerting()
         assert list(alerting.closed()) == [each for each in windows.closed() if each.row.alert]
 
@@ -85,4 +85,4 @@ def test_more_windows_than_are_made_at_once_are_whole(servers: int) -> None:
     ]
     engine.receive(Messages(where, range(len(payloads)), payloads), START_MS + 10**9)
     for windows in engine.finish().windows:
-        assert published(windows) == [encode_window(each) for each in windows.closed()]
+        assert list(published(windows)) == [encode_window(each) for each in windows.closed()]

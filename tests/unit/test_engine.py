@@ -325,7 +325,7 @@ class TestSnapshot:
             (lambda data: data[:10], "no state of the engine"),
             (lambda data: data[:-1], "does not match its checksum"),
             (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "does not match its checksum"),
-            (lambda data: data[:17] + b"\x02" + data[18:], "of version 2, wanted 1"),
+            (lambda data: data[:20] + b"\x02" + data[21:], "of version 2, wanted 1"),
         ],
         ids=["empty", "foreign", "cut", "short", "changed", "newer"],
     )

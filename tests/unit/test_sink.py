@@ -427,3 +427,11 @@ def test_a_note_is_committed_with_the_lines_and_replaced_by_the_next(folder: Pat
         sink.commit(Batch(notes={"open": b"two"}))
     with opened(folder) as sink:
         assert sink.notes() == {"open": b"two", "other": b""}
+
+
+def test_a_note_that_was_changed_is_damaged_state(folder: Path) -> None:
+    with opened(folder) as sink:
+        sink.commit(Batch(notes={"open": b"12"}))
+    altered(folder, "UPDATE note SET content = CAST('1' AS BLOB)")
+    with opened(folder) as sink, pytest.raises(DamagedState, match="the note open does not match"):
+        sink.notes()

@@ -7,6 +7,7 @@ See docs/engine.md.
 
 from fleetpulse.engine.core import Engine, Liveness
 from fleetpulse.engine.facts import Closed, Messages, Refusal
+from fleetpulse.engine.parcel import pack_windows, unpack_windows
 from fleetpulse.engine.printed import printed_file, printed_lines
 from fleetpulse.engine.published import published
 from fleetpulse.engine.summary import summary_of
@@ -22,8 +23,10 @@ __all__ = [
     "Table",
     "Windows",
     "first_instant",
+    "pack_windows",
     "printed_file",
     "printed_lines",
     "published",
     "summary_of",
+    "unpack_windows",
 ]

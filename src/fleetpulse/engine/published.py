@@ -4,6 +4,7 @@ What a message says is what codec/window_message.py says (tests/property/test_en
 """
 
 import json
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -31,15 +32,14 @@ _NULL: Final = b"null"
 _AT_ONCE: Final = 1 << 12
 
 
-def published(windows: Windows) -> list[bytes]:
-    """Return the value of each window's message, in order."""
+def published(windows: Windows) -> Iterator[bytes]:
+    """Yield the value of each window's message, in order."""
     if windows.arithmetic is not Arithmetic.EXACT:
         # Its exact quotients are too long for 64 bits.
-        return [encode_window(one) for one in windows.closed()]
-    found: list[bytes] = []
+        yield from map(encode_window, windows.closed())
+        return
     for at in range(0, len(windows), _AT_ONCE):
-        found += _messages(windows.taken(slice(at, at + _AT_ONCE)))
-    return found
+        yield from _messages(windows.taken(slice(at, at + _AT_ONCE)))
 
 
 def _messages(windows: Windows) -> list[bytes]:

@@ -109,11 +109,10 @@ def monitor(
         outputs = Outputs(REJECTS_FILE, options.is_csv, options.is_published)
         release = Release(settings, sink, publisher, told, outputs)
         watch = Watch(locator, live, release, started_s)
-        is_caught_up = (
-            watch.begin(options.connect_timeout_s)
-            and release.resume(notes, where)
-            and watch.run(options.until_idle_s)
-        )
+        is_caught_up = False
+        if watch.begin(options.connect_timeout_s):
+            release.resume(notes, where)
+            is_caught_up = watch.run(options.until_idle_s)
         if live.tripped:
             alarm = reject_alarm(settings, REJECTS_FILE, live.tripped)
             pause(alarm, stop, say, is_to_end=options.until_idle_s is not None)

@@ -1,15 +1,14 @@
 """What came of the messages is released: committed as one, then told, then published.
 
-The commit also holds what is told and published after it. A start after a kill tells and publishes
-the last commit's again: the windows topic knows what it has, and an alert that may have been told
-before says so.
+The commit also holds what is told and published after it. A start after a kill tells the last
+commit's alerts again, which say so, and publishes what waits: the windows topic knows what it has.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fleetpulse.codec.rejects import message_reject_line
 from fleetpulse.codec.windows import TimeFormat, instant_text
@@ -18,12 +17,19 @@ from fleetpulse.domain.aggregate import WindowRow
 from fleetpulse.domain.position import Position
 from fleetpulse.domain.reject import RejectClass
 from fleetpulse.edges.sink import Batch, Lines, Sink
-from fleetpulse.engine import Windows, printed_lines, published
+from fleetpulse.engine import Windows, pack_windows, printed_lines, published, unpack_windows
 from fleetpulse.roles.live import Drained
-from fleetpulse.roles.publish import Outbox, Publisher
+from fleetpulse.roles.publish import Publisher
 
-_OUTBOX_NOTE: Final = "outbox"
-_ALERTS_NOTE: Final = "alerts"
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+# What may not have been told; the batch that may be published or not, and what comes after it.
+_TOLD_NOTE: Final = "told"
+_NUMBER_NOTE: Final = "batch.number"
+_BATCH_NOTE: Final = "batch"
+_WAITING_NOTE: Final = "waiting"
+_MOST_WAITING: Final = 100_000
 _SKEW_EVERY_S: Final = 60.0
 
 
@@ -64,7 +70,10 @@ class Release:
     windows: Counter[str] = field(default_factory=Counter)
     alerts: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    _outbox: Outbox = field(default_factory=Outbox)
+    _number: int = 0
+    _batch: Sequence[Windows] = ()
+    _waiting: Sequence[Windows] = ()
+    _under_way: "Future[bool] | None" = None
     _instant: Callable[..., str] = field(init=False)
     _skew_told_s: dict[str, float] = field(default_factory=dict)
 
@@ -75,56 +84,82 @@ class Release:
             chosen = TimeFormat.ISO
         self._instant = instant_text(chosen, 0)
 
-    def resume(self, notes: Mapping[str, bytes], where: str) -> bool:
-        """Tell and publish what an earlier run committed last, unless it ended in order.
+    def resume(self, notes: Mapping[str, bytes], where: str) -> None:
+        """Tell and publish what an earlier run left, unless it ended in order.
 
-        False where the stop was set meanwhile. Raises DamagedState, naming `where` the notes are
-        from.
+        Raises DamagedState, naming `where` the notes are from.
         """
-        self._outbox = Outbox.unpacked(notes.get(_OUTBOX_NOTE, b"0"))
-        left = Outbox.unpacked(notes.get(_ALERTS_NOTE, b"0"))
-        if left.values:
-            self.told.alerts((one.row for one in left.windows(where)), left.values, is_again=True)
-        keys = [one.row.server_id.encode() for one in self._outbox.windows(where)]
-        return self.publisher.publish(self._outbox.number, keys, self._outbox.values)
+        if _TOLD_NOTE not in notes:
+            return
+        self._tell(unpack_windows(notes[_TOLD_NOTE], where), is_again=True)
+        self._number = int(notes[_NUMBER_NOTE])
+        self._batch = unpack_windows(notes[_BATCH_NOTE], where)
+        self._waiting = unpack_windows(notes[_WAITING_NOTE], where)
+        if not self._batch:
+            # What waited may have become the batch since then: nothing may join it any more.
+            self._batch, self._waiting = self._waiting, []
+        if self._batch:
+            self._under_way = self.publisher.start(self._number, self._batch)
 
     def commit(
         self, positions: Sequence[Position], drained: Drained, notes: Mapping[str, bytes]
-    ) -> bool:
-        """Release what came up to these positions; False where the stop was set meanwhile.
+    ) -> None:
+        """Commit what came up to these positions, then tell it.
 
-        After False nothing more may be committed: the next start publishes what is left.
+        Windows that wait for their topic are committed with it until they are published.
         """
         alerting = [part.alerting() for part in drained.windows if part.labels.any()]
-        alerts = Outbox(0, [value for part in alerting for value in published(part)])
-        keys = self._fill_outbox(drained.windows)
+        if self.outputs.is_published:
+            self._waiting = [*self._waiting, *drained.windows]
         classes = drained.classes()
         notes = {
             **notes,
-            _ALERTS_NOTE: alerts.packed(),
-            _OUTBOX_NOTE: self._outbox.packed(),
+            _TOLD_NOTE: pack_windows(alerting),
+            _NUMBER_NOTE: str(self._number).encode(),
+            _BATCH_NOTE: pack_windows(self._batch),
+            _WAITING_NOTE: pack_windows(self._waiting),
         }
         self.sink.commit(Batch(self._lines(drained), positions, classes, notes))
-        rows = (row for part in alerting for row in part.rows())
-        self.told.alerts(rows, alerts.values, is_again=False)
+        self._tell(alerting, is_again=False)
         self._tell_skew(drained)
         for part in drained.windows:
             self.windows[part.family.name] += len(part)
         for part in alerting:
             self.alerts.update(part.texts[label] for label in part.labels.tolist())
         self.refused += classes
-        return self.publisher.publish(self._outbox.number, keys, self._outbox.values)
 
-    def _fill_outbox(self, windows: Sequence[Windows]) -> list[bytes]:
-        """Put windows into the outbox, in place of those before; return their keys."""
-        keys: list[bytes] = []
-        values: list[bytes] = []
-        if self.outputs.is_published:
-            for part in windows:
-                keys += part.server_ids.tolist()
-                values += published(part)
-        self._outbox = Outbox(self._outbox.number + bool(values), values)
-        return keys
+    def publish(self, *, is_to_wait: bool = False) -> bool:
+        """Begin to publish what waits once the batch before is in the topic.
+
+        Waits for that one if told to, or if too much waits. Returns False where the stop was set
+        meanwhile: the next start goes on with the batch. Raises AlreadyRunning where another
+        process publishes for the same stream.
+        """
+        if self._under_way is not None:
+            is_full = sum(map(len, self._waiting)) >= _MOST_WAITING
+            if not (is_to_wait or is_full or self._under_way.done()):
+                return True
+            if not self._under_way.result():
+                return False
+            # From its first attempt on a batch has its number for ever.
+            self._number, self._batch, self._under_way = self._number + 1, [], None
+        if self._waiting:
+            self._batch, self._waiting = self._waiting, []
+            self._under_way = self.publisher.start(self._number, self._batch)
+        return True
+
+    def publish_all(self) -> bool:
+        """Publish all that waits and wait for it; False where the stop ended it before."""
+        while self._waiting or self._under_way is not None:
+            if not self.publish(is_to_wait=True):
+                return False
+        return True
+
+    def _tell(self, alerting: Sequence[Windows], *, is_again: bool) -> None:
+        if alerting:
+            rows = (row for part in alerting for row in part.rows())
+            values = [value for part in alerting for value in published(part)]
+            self.told.alerts(rows, values, is_again=is_again)
 
     def _lines(self, drained: Drained) -> dict[str, Lines]:
         lines: dict[str, Lines] = {}

@@ -19,6 +19,8 @@ _END_CHECK_EVERY_S: Final = 0.2
 _COMMIT_BACKLOG_EVERY_S: Final = 0.5
 _COMMIT_REFUSALS_EVERY_S: Final = 1.0
 _COMMIT_EVERY_S: Final = 5.0
+_PUBLISH_AFTER_S: Final = 0.2
+_PUBLISH_EVERY_S: Final = 1.0
 _MOST_WINDOWS: Final = 20_000
 _MOST_REFUSALS: Final = 1_000
 
@@ -34,7 +36,7 @@ class Watch:
     messages: int = 0
     _positions: dict[Partition, Position] = field(default_factory=dict)
     _commit_s: float = 0.0
-    _is_stopped: bool = False
+    _publish_s: float = 0.0
 
     def begin(self, timeout_s: float | None) -> bool:
         """Find where to read and begin there; False where the stop was set before.
@@ -74,18 +76,22 @@ class Watch:
                 consumer.pause(self.live.ahead())
             if self._is_due(now_s):
                 self._commit()
+            if self._is_publishing_due(now_s):
+                self.release.publish()
+                self._publish_s = now_s
             if until_idle_s is not None and now_s - new_s >= until_idle_s and now_s >= end_check_s:
                 is_caught_up = consumer.is_at_end()
                 end_check_s = time.monotonic() + _END_CHECK_EVERY_S
         if is_caught_up:
             self.live.finish()
         self._commit()
+        is_published = self.release.publish_all()
         # Once more: an end in order leaves nothing to tell again.
         self._release(Drained())
-        return is_caught_up and not self._is_stopped
+        return is_caught_up and is_published
 
     def _is_over(self) -> bool:
-        return bool(self._is_stopped or self.locator.stop.is_set() or self.live.tripped)
+        return self.locator.stop.is_set() or self.live.tripped is not None
 
     def _take(self, fetched: Fetched, now_ms: int) -> None:
         before = self._positions[fetched.partition]
@@ -110,16 +116,23 @@ class Watch:
             return age_s >= _COMMIT_REFUSALS_EVERY_S or len(waiting.refusals) >= _MOST_REFUSALS
         return age_s >= _COMMIT_EVERY_S
 
+    def _is_publishing_due(self, now_s: float) -> bool:
+        # What closes next is not to be held up, so it waits for a quiet moment, but not for long.
+        return (
+            now_s - self._commit_s >= _PUBLISH_AFTER_S
+            or now_s - self._publish_s >= _PUBLISH_EVERY_S
+            or self.locator.consumer.has_more
+        )
+
     def _commit(self) -> None:
         self._commit_s = time.monotonic()
         if self.live.waiting.windows or self._moved():
             self._release(self.live.drain())
 
     def _release(self, drained: Drained) -> None:
-        if self._is_stopped:
-            return
         moved = self._moved()
-        self._is_stopped = not self.release.commit(moved, drained, self.live.notes())
+        self.release.commit(moved, drained, self.live.notes())
+        self.locator.sink.tidy()
         if moved:
             self.locator.consumer.show_lag(moved)
 

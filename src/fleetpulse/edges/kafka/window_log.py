@@ -19,6 +19,7 @@ _TIMEOUT_S: Final = 60.0
 _CALL_S: Final = 10.0
 _TRANSACTION_TIMEOUT_MS: Final = 300_000
 _POLL_EVERY: Final = 500
+_QUEUED_MESSAGES: Final = 20_000
 _WAIT_S: Final = 0.1
 # A broker that has just started, or a transaction that is just being ended; both pass.
 _PASSING: Final = frozenset(
@@ -61,6 +62,8 @@ class WindowLog:
                 "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
                 "compression.type": "lz4",
                 "linger.ms": 20,
+                # A batch may be large: it waits here instead of in memory.
+                "queue.buffering.max.messages": _QUEUED_MESSAGES,
                 # The partition that a Java producer would choose for the same key.
                 "partitioner": "murmur2_random",
                 "allow.auto.create.topics": False,

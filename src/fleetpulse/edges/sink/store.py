@@ -108,6 +108,10 @@ class Sink:
             self._counters[name] = self._counters.get(name, 0) + n
         self._failed = False
 
+    def tidy(self) -> None:
+        """Do now what a later commit would have to do beside its own work."""
+        self._state.tidy()
+
     def close(self) -> None:
         """Close everything and give the lock back; what was not committed is not kept."""
         self._owned.close()
