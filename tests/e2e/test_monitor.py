@@ -2,11 +2,13 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ from oracle import (
 from fleetpulse.codec.window_message import decode_window
 from fleetpulse.domain.aggregate import WindowRow
 from fleetpulse.domain.closing import ClosedBy
-from fleetpulse.domain.errors import FleetpulseError, UsageError
+from fleetpulse.domain.errors import DamagedState, FleetpulseError, UsageError
 from fleetpulse.domain.metric import CPU, CPU_MEM, FAMILIES, MEM, NET_DISK, TOPICS
 from fleetpulse.edges.sink import committed_bytes
 from fleetpulse.roles.monitor import REJECTS_FILE, instant_since
@@ -239,11 +241,14 @@ def test_alerts_are_told_between_commit_and_topic_and_again_after_a_death(fleet:
     )
 
 
-def test_a_death_after_windows_were_published_repeats_none_and_loses_none(fleet: Fleet) -> None:
-    fleet.send(fleet.steps(0, 40))
+def test_windows_that_were_published_just_before_a_death_stay_a_batch(fleet: Fleet) -> None:
+    fleet.send(fleet.steps(0, 20))
     command = fleet.command("--from-beginning", "--csv")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
+            # While the first batch is on its way, the second one closes.
+            awaited(lambda: fleet.has_topic(fleet.settings.topics.windows), "nothing was published")
+            fleet.send(fleet.steps(20, 20))
             expected = fleet.expected()
             closed = sum(map(expected.closed_by_watermark, expected.all_rows()))
             awaited(lambda: len(fleet.windows()) == closed, "windows were not published")
@@ -317,6 +322,32 @@ def test_windows_that_begin_with_the_first_event_are_refused(fleet: Fleet) -> No
     with pytest.raises(UsageError, match=r"window\.origin is first_event"):
         other.run()
     assert not other.settings.output_dir.exists()
+
+
+def test_damaged_notes_are_named_and_nothing_is_guessed(broker_port: int, tmp_path: Path) -> None:
+    fleet = Fleet.on(broker_port, tmp_path)
+    fleet.create()
+    fleet.send(busy("one", 1))
+    # An end that leaves something to tell and to publish.
+    with pytest.raises(Died):
+        fleet.run(heard=Mortal(fleet))
+    state = fleet.settings.output_dir / "monitor.state.db"
+    with closing(sqlite3.connect(state)) as database:
+        notes = dict(database.execute("SELECT name, content FROM note"))
+        assert len(notes) >= 4
+        for name, content in notes.items():
+            for damaged in (b"", b"\xff\xfe", content[: len(content) // 2]):
+                set_note(database, name, damaged)
+                with pytest.raises(DamagedState, match=r"monitor\.state\.db: "):
+                    fleet.run()
+            set_note(database, name, content)
+    fleet.run()
+    fleet.check(fleet.expected())
+
+
+def set_note(database: sqlite3.Connection, name: str, content: bytes) -> None:
+    with database:
+        database.execute("UPDATE note SET content = ? WHERE name = ?", (content, name))
 
 
 # The command

@@ -95,11 +95,10 @@ class Release:
         self._number = int(notes[_NUMBER_NOTE])
         self._batch = unpack_windows(notes[_BATCH_NOTE], where)
         self._waiting = unpack_windows(notes[_WAITING_NOTE], where)
-        if not self._batch:
-            # What waited may have become the batch since then: nothing may join it any more.
-            self._batch, self._waiting = self._waiting, []
         if self._batch:
             self._under_way = self.publisher.start(self._number, self._batch)
+        # What waited may have become a batch after that commit: nothing may join it any more.
+        self.publish(is_to_wait=bool(self._waiting))
 
     def commit(
         self, positions: Sequence[Position], drained: Drained, notes: Mapping[str, bytes]
