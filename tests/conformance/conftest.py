@@ -22,7 +22,7 @@ from fleetpulse.roles.analyze_embedded import EmbeddedInterpreter
 from fleetpulse.roles.analyze_spark import copy_values
 from fleetpulse.roles.intake import reject_file
 from fleetpulse.roles.job import Job, plan_of
-from fleetpulse.roles.setup import ready_java
+from fleetpulse.roles.setup import CONNECTOR_JARS, ready_jars, ready_java
 
 # Settings, a family and a CSV file that holds its metrics -> the text of the family's output.
 Interpreter = Callable[[Settings, Family, Path], str]
@@ -31,8 +31,14 @@ Interpreter = Callable[[Settings, Family, Path], str]
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     log_path = tmp_path_factory.mktemp("spark") / "spark.log"
-    java_home = ready_java(os.environ).home
-    with open_session(SessionOptions(log_path, java_home, "local[2]")) as session:
+    java = ready_java(os.environ)
+    # What spark-stream starts with: the connector, and names that let code be compiled once.
+    jars = ready_jars(CONNECTOR_JARS, os.environ, java, lambda _line: None)
+    conf = {
+        "spark.jars": ",".join(map(str, jars)),
+        "spark.sql.codegen.useIdInClassName": "false",
+    }
+    with open_session(SessionOptions(log_path, java.home, "local[2]", conf)) as session:
         yield session
 
 

@@ -51,6 +51,9 @@ def session_options(
         # It runs for long: the full compiler pays, unlike for a batch job.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4",
         "spark.sql.streaming.stopTimeout": "5s",
+        # A source without news leaves the plan and moves the numbers of all later steps: with these
+        # in their names nearly all code of a batch would be new to the compiler.
+        "spark.sql.codegen.useIdInClassName": "false",
     }
     part = settings.stream
     if part.shuffle_partitions is not None:

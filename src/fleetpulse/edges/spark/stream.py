@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _NOTICE_SCHEMA: Final = "topic string, ts_ms bigint"
 _PLACE: Final = ("partition", "offset", "value", "timestamp")
 _POLL_S: Final = 0.1
+# The same in every stream of a process, so that its code is compiled once.
+_MARK: Final = secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,6 @@ class WindowStream:
         self._session = session
         self._reading = reading
         self._folder = folder
-        self._mark = secrets.token_hex(8)
         self._batches: Queue[StreamBatch] = Queue()
         self._is_closed = threading.Event()
         self._started = threading.Event()
@@ -309,7 +310,7 @@ class WindowStream:
         )
 
     def _form(self, topic: Topic) -> MessageForm:
-        return MessageForm(topic, self._mark, self._reading.zone)
+        return MessageForm(topic, _MARK, self._reading.zone)
 
     def _kafka_options(self) -> dict[str, str]:
         return {
