@@ -164,6 +164,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 def run(app: typer.Typer, arguments: list[str] | None) -> int:
     """Run a command and return its exit code; errors become one message without a traceback."""
+    # NumPy starts threads for linear algebra, which nothing here does; they cost time and memory.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app(arguments, prog_name="fleetpulse")
     except SystemExit as end:

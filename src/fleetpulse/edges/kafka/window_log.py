@@ -19,7 +19,7 @@ _TIMEOUT_S: Final = 60.0
 _CALL_S: Final = 10.0
 _TRANSACTION_TIMEOUT_MS: Final = 300_000
 _POLL_EVERY: Final = 500
-_QUEUED_MESSAGES: Final = 20_000
+_QUEUED_MESSAGES: Final = 5_000
 _WAIT_S: Final = 0.1
 # A broker that has just started, or a transaction that is just being ended; both pass.
 _PASSING: Final = frozenset(
