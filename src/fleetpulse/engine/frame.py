@@ -24,7 +24,7 @@ def framed(what: str, version: int, facts: dict[str, Any], arrays: Sequence[NDAr
     small = [_narrowed(array) for array in arrays]
     header = {"facts": facts, "arrays": [[array.dtype.str, array.size] for array in small]}
     text = json.dumps(header).encode()
-    body = b"".join((text, *(array.tobytes() for array in small)))
+    body = b"".join((text, *(np.ascontiguousarray(array).data for array in small)))
     return _START.pack(what.encode(), version, zlib.crc32(body), len(text)) + body
 
 
