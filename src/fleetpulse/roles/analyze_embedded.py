@@ -1,13 +1,16 @@
 """Windows of CSV files by the embedded engine, which counts while the files are read."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from threading import Event
 from typing import Final
 
 from fleetpulse.config import Settings
+from fleetpulse.domain.errors import FleetpulseError
 from fleetpulse.domain.metric import Family
 from fleetpulse.domain.position import Partition
 from fleetpulse.domain.summary import WindowSummary
@@ -22,14 +25,16 @@ _WHOLE_FILES: Final = Liveness(lateness_ms=None, max_skew_ms=None)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedInterpreter:
-    """Reads inputs into an engine in this process."""
+    """Reads inputs into an engine in this process, whose panes take up to `most_bytes`."""
 
     settings: Settings
+    most_bytes: int = field(default_factory=lambda: _memory_bytes() // 2)
 
     def __call__(self, plan: Plan, rejects: RejectFile, stop: Event) -> Reading:
         """Read and count the inputs of a plan.
 
-        Raises UsageError for a file that is no table of its metric, and AnalysisStopped.
+        Raises UsageError for a file that is no table of its metric, FleetpulseError for inputs that
+        take more memory, and AnalysisStopped.
         """
         begun_s = time.monotonic()
         settings, family = self.settings, plan.family
@@ -49,7 +54,17 @@ class EmbeddedInterpreter:
             for chunk in chain(input_chunks(path, stop), [None]):
                 for one in engine.receive_table(place, table, chunk).refusals:
                     rejects.note(path, one.offset, one.reject, one.payload or b"")
+                self._check_memory(engine, path)
         return _EmbeddedReading(settings, family, _intake(tables), spec, engine, begun_s)
+
+    def _check_memory(self, engine: Engine, path: Path) -> None:
+        # A cell for each server and slide: many servers that each ran for a short time take most.
+        if engine.size_bytes > self.most_bytes:
+            raise FleetpulseError(
+                f"{path}: as many servers over so long a time take more than "
+                f"{self.most_bytes / 1e9:.1f} GB, half of this machine's memory; "
+                "use --engine spark, or fewer days at a time"
+            )
 
     def _tables(self, plan: Plan) -> list[Table]:
         return [
@@ -86,6 +101,10 @@ class _EmbeddedReading:
         for lines in printed_file(self.family, windows, span_ms, time_part.output, time_part.tz):
             write(lines.decode())
         return summary_of(windows, self.settings.rule_set(self.family))
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _intake(tables: Sequence[Table]) -> Intake:
