@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pipeline import consumer, demo, producer, spark
+from pipeline import batch, consumer, demo, producer, spark
 from pipeline.command import CommandFailed
 from pipeline.place import Place
 from pipeline.report import Measure, Report, load, show, write
@@ -35,6 +35,7 @@ class Benchmark:
 _BENCHMARKS: Final = {
     "producer": Benchmark(producer.measure, producer.NOTES),
     "consumer": Benchmark(consumer.measure, consumer.NOTES),
+    "batch": Benchmark(batch.measure, batch.notes()),
     "spark": Benchmark(spark.measure, spark.NOTES),
     "demo": Benchmark(demo.measure, demo.NOTES),
 }

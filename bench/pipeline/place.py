@@ -9,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from peers.install import PEERS_PYTHON
+
 from fleetpulse.edges.kafka.address import free_port
 from pipeline.command import FLEETPULSE, Command, CommandFailed, Ended
 
 _RAW: Final = Path(__file__).with_name("raw.py")
+_PEERS: Final = Path(__file__).with_name("peers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,13 @@ class Place:
         """Run a bare client loop (raw.py) to its end; CommandFailed where it fails."""
         self.commands[name] = " ".join(("python", f"bench/pipeline/{_RAW.name}", *arguments))
         command = [sys.executable, str(_RAW), *arguments]
+        with Command(command, self.folder, self.environ) as running:
+            return running.finish()
+
+    def run_peer(self, name: str, program: str, *arguments: str) -> Ended:
+        """Run another system's program to its end; CommandFailed where it fails."""
+        self.commands[name] = " ".join(("python", f"bench/pipeline/peers/{program}", *arguments))
+        command = [str(PEERS_PYTHON), str(_PEERS / program), *arguments]
         with Command(command, self.folder, self.environ) as running:
             return running.finish()
 
