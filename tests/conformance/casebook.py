@@ -1,16 +1,22 @@
 """The cases of cases/*.yaml, as docs/reference/conformance.md describes them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pyspark.sql import SparkSession
 
 from fleetpulse.config import Settings, load
 from fleetpulse.domain.metric import FAMILIES
 
 CASES = Path(__file__).parent / "cases"
+NO_JAVA_CODE = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,16 @@ def for_each_server(text: str, servers: int) -> str:
     header, *lines = text.splitlines(keepends=True)
     numbers = sorted(str(number + 1) for number in range(servers))
     return header + "".join(line.replace("{n}", n) for n in numbers for line in lines)
+
+
+@contextmanager
+def without_java_code(spark: SparkSession) -> Iterator[None]:
+    """Let Spark interpret: for few messages Java code costs more to make than it saves."""
+    before = {key: spark.conf.get(key) for key in NO_JAVA_CODE}
+    try:
+        for key, value in NO_JAVA_CODE.items():
+            spark.conf.set(key, value)
+        yield
+    finally:
+        for key, value in before.items():
+            spark.conf.set(key, value)

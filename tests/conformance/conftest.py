@@ -15,6 +15,9 @@ from fleetpulse.domain.aggregate import WindowRow, fold
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import Family
 from fleetpulse.edges.files import read_chunks
+from fleetpulse.edges.kafka import broker
+from fleetpulse.edges.kafka.address import free_port
+from fleetpulse.edges.kafka.broker import BrokerSpec
 from fleetpulse.edges.spark.batch import window_rows
 from fleetpulse.edges.spark.session import SessionOptions, open_session
 from fleetpulse.roles.analyze import analyze
@@ -22,7 +25,7 @@ from fleetpulse.roles.analyze_embedded import EmbeddedInterpreter
 from fleetpulse.roles.analyze_spark import copy_values
 from fleetpulse.roles.intake import reject_file
 from fleetpulse.roles.job import Job, plan_of
-from fleetpulse.roles.setup import CONNECTOR_JARS, ready_jars, ready_java
+from fleetpulse.roles.setup import BROKER_JARS, CONNECTOR_JARS, ready_jars, ready_java
 
 # Settings, a family and a CSV file that holds its metrics -> the text of the family's output.
 Interpreter = Callable[[Settings, Family, Path], str]
@@ -40,6 +43,17 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     }
     with open_session(SessionOptions(log_path, java.home, "local[2]", conf)) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real broker."""
+    java = ready_java(os.environ)
+    jars = ready_jars(BROKER_JARS, os.environ, java, lambda _line: None)
+    data_dir = tmp_path_factory.mktemp("broker")
+    spec = BrokerSpec("127.0.0.1", free_port(), data_dir, java.executable, jars)
+    with broker.running(spec, lambda _line: None):
+        yield spec.address
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,11 @@ centuries, and the number of seconds that the origin `first_event` stands for.
 
 import datetime as dt
 import json
-import os
 import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -27,7 +26,7 @@ from pyspark.sql import SparkSession
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from casebook import ALL_CASES, Case, for_each_server, settings_in
+from casebook import ALL_CASES, Case, for_each_server, settings_in, without_java_code
 
 from fleetpulse.codec.message import encode_message
 from fleetpulse.codec.table import read_table
@@ -37,11 +36,7 @@ from fleetpulse.domain.aggregate import WindowRow
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import FAMILIES, METRICS, NET, TOPICS, Family, Metric, Topic
 from fleetpulse.domain.sample import Record
-from fleetpulse.edges.kafka import broker
-from fleetpulse.edges.kafka.address import free_port
-from fleetpulse.edges.kafka.broker import BrokerSpec
 from fleetpulse.edges.spark.ledger import Ledger
-from fleetpulse.roles.setup import BROKER_JARS, ready_jars, ready_java
 from fleetpulse.roles.stream import StreamOptions, stream_in
 
 # PySpark leaves the end of its sockets to the garbage collector.
@@ -53,10 +48,6 @@ WAIT_S = 60.0
 PARTITIONS = 2
 OFFSETS = 800  # so the cases without settings of their own come in three batches
 FEW = 5
-NO_JAVA_CODE = {
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
 CENTURIES_S = 40_000_000_000
 DAY = dt.date(2025, 10, 4)
 
@@ -128,16 +119,6 @@ def cells(settings: Settings, path: Path, metric: Metric) -> Iterator[tuple[int,
 
 
 @pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    java = ready_java(os.environ)
-    jars = ready_jars(BROKER_JARS, os.environ, java, lambda _line: None)
-    data_dir = tmp_path_factory.mktemp("broker")
-    spec = BrokerSpec("127.0.0.1", free_port(), data_dir, java.executable, jars)
-    with broker.running(spec, lambda _line: None):
-        yield spec.address
-
-
-@pytest.fixture(scope="module")
 def found(
     spark: SparkSession, bootstrap: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[Family, list[WindowRow]]]:
@@ -152,25 +133,12 @@ def found(
     }
     names = list(ALL_CASES)
     for number, group in enumerate(groups.values()):
-        # For a handful of messages Java code costs more to make than it saves.
         with nullcontext() if len(group) > FEW else without_java_code(spark):
             for row in streamed(spark, bootstrap, folder / f"stream{number}", group):
                 prefix, _, server_id = row.server_id.partition(".")
                 name = names[int(prefix.removeprefix("case"))]
                 rows[name][row.family].append(replace(row, server_id=server_id))
     return rows
-
-
-@contextmanager
-def without_java_code(spark: SparkSession) -> Iterator[None]:
-    before = {key: spark.conf.get(key) for key in NO_JAVA_CODE}
-    try:
-        for key, value in NO_JAVA_CODE.items():
-            spark.conf.set(key, value)
-        yield
-    finally:
-        for key, found_value in before.items():
-            spark.conf.set(key, found_value)
 
 
 def streamed(
