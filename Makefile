@@ -32,7 +32,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-core demo test lint bench bench-live bench-quick lock clean
+.PHONY: help setup setup-core demo test test-daily lint bench bench-live bench-quick lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ demo: $(FULL) $(JARS) ## Run the whole pipeline on this machine
 
 test: $(DEV) $(JARS) ## Run all tests, with a real Kafka and a real Spark
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-daily: $(DEV) $(JARS) ## Compare engine and Spark over a day of a fleet (5 million messages, minutes)
+	@$(BIN)/python -m pytest -q -s tests/daily/daily_engines.py $(ARGS)
 
 lint: $(DEV) ## Check style, types, imports and the rules of the tree
 	@$(BIN)/ruff check .
