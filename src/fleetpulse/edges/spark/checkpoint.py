@@ -10,10 +10,11 @@ each source: for Kafka the next offsets by topic and partition, behind the batch
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fleetpulse.domain.errors import DamagedState, DiskError
 
@@ -66,19 +67,12 @@ class StreamFolder:
 
     def plan(self, batch_id: int) -> BatchPlan:
         """Return what a planned batch is; DamagedState where its file is not of the known form."""
-        facts, ends = self._read(batch_id)
-        late_ms, starts = 0, self._first_offsets()
+        clock_ms, watermark_ms, ends = self._read(batch_id)
         if batch_id > 0:
-            before, starts = self._read(batch_id - 1)
-            late_ms = int(before["batchWatermarkMs"])
-        return BatchPlan(
-            batch_id,
-            int(facts["batchTimestampMs"]),
-            int(facts["batchWatermarkMs"]),
-            late_ms,
-            starts,
-            ends,
-        )
+            _, late_ms, starts = self._read(batch_id - 1)
+        else:
+            late_ms, starts = 0, self._first_offsets()
+        return BatchPlan(batch_id, clock_ms, watermark_ms, late_ms, starts, ends)
 
     def notify(self, name: str, instants_ms: Mapping[str, int]) -> None:
         """Write a notice, which the streams find with their next look; `name` is its own."""
@@ -108,23 +102,32 @@ class StreamFolder:
                         f"{path}: cannot remove it ({err.strerror}); check the folder"
                     ) from err
 
-    def _read(self, batch_id: int) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    def _read(self, batch_id: int) -> tuple[int, int, dict[str, dict[str, int]]]:
+        """Return the clock and the watermark of a batch, and the offsets behind it."""
         path = self.query_path / "offsets" / str(batch_id)
+        with self._known(path):
+            _version, text, *sources = path.read_text(encoding="utf-8").splitlines()
+            facts = json.loads(text)
+            clock_ms, watermark_ms = facts["batchTimestampMs"], facts["batchWatermarkMs"]
+            return int(clock_ms), int(watermark_ms), _offsets(sources)
+
+    def _first_offsets(self) -> dict[str, dict[str, int]]:
+        """Return where the first batch began, as each source noted it."""
+        found: dict[str, dict[str, int]] = {}
+        for path in (self.query_path / "sources").glob("*/0"):
+            with self._known(path):
+                found |= _offsets(path.read_text(encoding="utf-8").splitlines())
+        return found
+
+    @contextmanager
+    def _known(self, path: Path) -> Iterator[None]:
         try:
-            _version, facts, *sources = path.read_text(encoding="utf-8").splitlines()
-            return json.loads(facts), _offsets(sources)
-        except (OSError, ValueError, TypeError) as err:
+            yield
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as err:
             raise DamagedState(
                 f"{path}: not the plan of a batch ({err}); put the folder {self.path} back from a "
                 "copy, or choose another with stream.checkpoint_dir to start anew"
             ) from err
-
-    def _first_offsets(self) -> dict[str, dict[str, int]]:
-        """Return where the first batch began, as each source noted it."""
-        found: list[str] = []
-        for path in sorted((self.query_path / "sources").glob("*/0")):
-            found += path.read_text(encoding="utf-8").splitlines()
-        return _offsets(found)
 
 
 def _offsets(lines: list[str]) -> dict[str, dict[str, int]]:
