@@ -18,6 +18,7 @@ from fleetpulse.engine import Windows, published
 from fleetpulse.roles.topics import windows_topic
 
 _WAIT_S: Final = 1.0
+_TOPIC_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -70,8 +71,9 @@ class Publisher:
     def _attempt(self, number: int, windows: Sequence[Windows]) -> None:
         if self._log is None:
             bootstrap = self.settings.bootstrap()
-            create_topics(bootstrap, [windows_topic(self.settings)])
-            self._log = WindowLog(bootstrap, self.settings.topics.windows, self.stream_id)
+            create_topics(bootstrap, [windows_topic(self.settings)], _TOPIC_TIMEOUT_S)
+            name = self.settings.topics.windows
+            self._log = WindowLog(bootstrap, name, self.stream_id, self.stop)
         if number < self._log.next_batch:
             return
         for part in windows:

@@ -14,6 +14,8 @@ _POLL_S: Final = 0.2
 # A batch costs half a millisecond however small it is: the first message waits for company.
 _GATHER_S: Final = 0.004
 _ADVANCE_EVERY_S: Final = 0.5
+# Who did not listen for this long, by the wall clock, cannot say who was silent.
+_DEAF_MS: Final = 2_000
 _END_CHECK_EVERY_S: Final = 0.2
 # While a backlog is read, windows close all the time: their commits are spread.
 _COMMIT_BACKLOG_EVERY_S: Final = 0.5
@@ -58,6 +60,7 @@ class Watch:
         consumer = self.locator.consumer
         new_s = self._commit_s = time.monotonic()
         advance_s = end_check_s = 0.0
+        listened_ms = _now_ms()
         is_caught_up = False
         while not (self._is_over() or is_caught_up):
             self.locator.tell()
@@ -70,9 +73,10 @@ class Watch:
             for one in fetched:
                 new_s = now_s
                 self._take(one, now_ms)
-            if now_s >= advance_s:
+            is_deaf, listened_ms = now_ms - listened_ms >= _DEAF_MS, now_ms
+            if now_s >= advance_s or is_deaf:
                 advance_s = now_s + _ADVANCE_EVERY_S
-                self.live.advance(now_ms, consumer.behind)
+                self.live.advance(now_ms, set(self._positions) if is_deaf else consumer.behind)
                 consumer.pause(self.live.ahead())
             if self._is_due(now_s):
                 self._commit()

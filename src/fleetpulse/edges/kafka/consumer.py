@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, repeat
 from operator import is_
+from threading import Thread
 from typing import Final, Protocol, cast, overload
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -25,6 +26,7 @@ from fleetpulse.domain.position import (
 from fleetpulse.edges.kafka.survey import MISSING, TopicSurvey, silent_logger
 
 _END_TIMEOUT_S: Final = 3.0
+_CLOSE_S: Final = 1.0
 _MOST_MESSAGES: Final = 10_000
 _PROBE_MESSAGES: Final = 10
 # The client counts bytes of messages alone, its own part of a small one is several times that. It
@@ -265,7 +267,9 @@ class LogConsumer:
     @property
     def behind(self) -> set[Partition]:
         """The partitions that may hold messages which were not read yet."""
-        return set(self._next) if self.outage else set(self._next) - self._at_end
+        if self.outage:
+            return set(self._next)
+        return set(self._next) - self._at_end | self._paused
 
     def pause(self, partitions: set[Partition]) -> None:
         """Read nothing more of these partitions for now, and go on with those paused before."""
@@ -300,8 +304,11 @@ class LogConsumer:
             self.lag_error = str(err.args[0].str())
 
     def close(self) -> None:
-        """Leave the broker."""
-        self._client.close()
+        """Leave the broker, without its answer where it gives none."""
+        # The client waits without end for the answer to offsets that it sent for Kafka's display.
+        closing = Thread(target=self._client.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
 
     def _consume(self, most: int, timeout_s: float) -> list[_Message]:
         return cast("list[_Message]", self._client.consume(most, timeout_s))

@@ -7,6 +7,7 @@ of the stream; a second process with the same one puts the first out of action.
 
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -16,7 +17,9 @@ from fleetpulse.edges.kafka.address import unreachable
 from fleetpulse.edges.kafka.survey import silent_logger
 
 _TIMEOUT_S: Final = 60.0
-_CALL_S: Final = 10.0
+# A call that is to end waits this long for its last answers; no call of the client hears of it.
+_LAST_S: Final = 1.5
+_CALL_S: Final = 1.0
 _TRANSACTION_TIMEOUT_MS: Final = 300_000
 _POLL_EVERY: Final = 500
 _QUEUED_MESSAGES: Final = 5_000
@@ -43,11 +46,15 @@ class WindowLog:
     `next_batch` is the first batch that is not in the topic yet.
     """
 
-    def __init__(self, bootstrap: str, topic_name: str, stream_id: str) -> None:
+    def __init__(
+        self, bootstrap: str, topic_name: str, stream_id: str, stop: Event | None = None
+    ) -> None:
         """Take the stream's place: a transaction that a dead process left open is rolled back.
 
+        Whatever waits for the broker waits for a minute, and hardly any more once `stop` is set.
         Raises ServiceUnreachable.
         """
+        self._stop = stop or Event()
         self._bootstrap = bootstrap
         self._topic_name = topic_name
         self._is_open = False
@@ -79,14 +86,20 @@ class WindowLog:
         self.next_batch = max(0, found.offset)
 
     def send(self, key: bytes, value: bytes) -> None:
-        """Queue a message of the batch; waits while the queue is full."""
+        """Queue a message of the batch; waits while the queue is full.
+
+        Raises ServiceUnreachable.
+        """
         if not self._is_open:
             self._call(lambda _: self._producer.begin_transaction())
             self._is_open = True
+        patience = _Patience(self._stop)
         while True:
             try:
                 self._producer.produce(self._topic_name, value, key)
-            except BufferError:
+            except BufferError as err:
+                if patience.is_over():
+                    raise unreachable(self._bootstrap, "it takes no messages") from err
                 self._producer.poll(_WAIT_S)
             except KafkaException as err:
                 raise self._explained(err) from err
@@ -123,14 +136,14 @@ class WindowLog:
 
     def _call(self, call: Callable[[float], _Found]) -> _Found:
         """Return what a call brings; one that Kafka allows to be repeated is, for a minute."""
-        deadline_s = time.monotonic() + _TIMEOUT_S
+        patience = _Patience(self._stop)
         while True:
             try:
                 return call(_CALL_S)
             except KafkaException as err:
                 error = err.args[0]
                 is_passing = error.retriable() or error.code() in _PASSING
-                if not is_passing or time.monotonic() >= deadline_s:
+                if not is_passing or patience.is_over():
                     raise self._explained(err) from err
                 self._producer.poll(_WAIT_S)
 
@@ -142,3 +155,19 @@ class WindowLog:
                 f"({error.str()}); only one may run from the same checkpoint"
             )
         return unreachable(self._bootstrap, error.str())
+
+
+class _Patience:
+    """Ends after a minute, or soon after a stop."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+        self._deadline_s = time.monotonic() + _TIMEOUT_S
+        self._has_stopped = False
+
+    def is_over(self) -> bool:
+        now_s = time.monotonic()
+        if self._stop.is_set() and not self._has_stopped:
+            self._has_stopped = True
+            self._deadline_s = min(self._deadline_s, now_s + _LAST_S)
+        return now_s >= self._deadline_s
