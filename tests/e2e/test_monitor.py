@@ -116,6 +116,8 @@ def test_a_late_record_is_refused_and_changes_no_row(fleet: Fleet) -> None:
     fleet.run()
     fleet.check(fleet.expected(late))
     assert all("of server_1 came after its windows" in one["reason"] for one in fleet.rejects())
+    (said,) = [line for line in fleet.said if "late records" in line]
+    assert " late records, which count in no window: server_1 " in said
 
 
 def test_a_clock_a_day_ahead_delays_and_loses_nothing_of_the_others(fleet: Fleet) -> None:

@@ -107,7 +107,7 @@ def monitor(
         publisher = Publisher(settings, notes[_STREAM_NOTE].decode(), stop, say)
         kept.callback(publisher.close)
         outputs = Outputs(REJECTS_FILE, options.is_csv, options.is_published)
-        release = Release(settings, sink, publisher, told, outputs)
+        release = Release(settings, sink, publisher, told, outputs, say)
         watch = Watch(locator, live, release, started_s)
         is_caught_up = False
         if watch.begin(options.connect_timeout_s):

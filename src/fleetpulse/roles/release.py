@@ -4,6 +4,7 @@ The commit also holds what is told and published after it. A start after a kill 
 commit's alerts again, which say so, and publishes what waits: the windows topic knows what it has.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ _BATCH_NOTE: Final = "batch"
 _WAITING_NOTE: Final = "waiting"
 _MOST_WAITING: Final = 100_000
 _SKEW_EVERY_S: Final = 60.0
+_LATE_EVERY_S: Final = 60.0
+_SERVERS_SHOWN: Final = 5
 
 
 class Told(Protocol):
@@ -67,6 +70,7 @@ class Release:
     publisher: Publisher
     told: Told
     outputs: Outputs
+    say: Callable[[str], None]
     windows: Counter[str] = field(default_factory=Counter)
     alerts: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -76,6 +80,8 @@ class Release:
     _under_way: "Future[bool] | None" = None
     _instant: Callable[..., str] = field(init=False)
     _skew_told_s: dict[str, float] = field(default_factory=dict)
+    _late: Counter[str] = field(default_factory=Counter)
+    _late_said_s: float = -math.inf
 
     def __post_init__(self) -> None:
         """Choose how instants are printed: a file that goes on growing cannot rely on one day."""
@@ -121,6 +127,7 @@ class Release:
         self.sink.commit(Batch(self._lines(drained), positions, classes, notes))
         self._tell(alerting, is_again=False)
         self._tell_skew(drained)
+        self._say_late(drained)
         for part in drained.windows:
             self.windows[part.family.name] += len(part)
         for part in alerting:
@@ -193,3 +200,23 @@ class Release:
             if now_s >= self._skew_told_s.get(one.server_id, now_s):
                 self._skew_told_s[one.server_id] = now_s + _SKEW_EVERY_S
                 self.told.clock_ahead(one.server_id, ((one.ts_ms or 0) - now_ms) / 1000)
+
+    def _say_late(self, drained: Drained) -> None:
+        """Say whose records came late, once a minute."""
+        self._late.update(
+            one.server_id
+            for one in drained.refusals
+            if one.reject.reject_class is RejectClass.LATE and one.server_id is not None
+        )
+        now_s = time.monotonic()
+        if not self._late or now_s < self._late_said_s + _LATE_EVERY_S:
+            return
+        worst = sorted(self._late.items(), key=lambda one: (-one[1], one[0]))[:_SERVERS_SHOWN]
+        shown = ", ".join(f"{server_id} {n:,}" for server_id, n in worst)
+        rest = len(self._late) - len(worst)
+        more = f" and {rest:,} more servers" if rest else ""
+        self.say(
+            f"{self._late.total():,} late records, which count in no window: {shown}{more}; see "
+            f"{self.settings.output_dir / self.outputs.rejects_file}"
+        )
+        self._late, self._late_said_s = Counter(), now_s
