@@ -28,13 +28,13 @@ from fleetpulse.config.settings import BrokerPart, Hosts, RejectsPart, TimePart,
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.errors import DataChanged, FleetpulseError, ServiceUnreachable
 from fleetpulse.domain.metric import CPU, CPU_MEM, MEM, TOPICS, Topic
+from fleetpulse.domain.position import OnGap
 from fleetpulse.domain.reject import Reject
 from fleetpulse.edges.kafka import broker
 from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.sink import committed_bytes
 from fleetpulse.roles.broker import start_broker
 from fleetpulse.roles.consume import ConsumeSummary, consume
-from fleetpulse.domain.position import OnGap
 
 WAIT_S = 30.0
 START_MS = 1_759_697_580_000
