@@ -44,7 +44,11 @@ class Publisher:
         return self._worker.submit(self._publish, number, windows)
 
     def close(self) -> None:
-        """Leave the topic; a batch that is under way ends before."""
+        """Leave the topic: a batch that is under way ends before, one that waits is given up.
+
+        Sets the stop, because an error that ends the role does not.
+        """
+        self.stop.set()
         self._worker.shutdown()
         self._leave()
 
