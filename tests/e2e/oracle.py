@@ -434,12 +434,12 @@ class Expected:
         return ClosedBy.WATERMARK if self.closed_by_watermark(row) else otherwise
 
 
-def awaited(condition: Callable[[], object], why: str) -> None:
+def awaited(condition: Callable[[], object], why: str, every_s: float = 0.01) -> None:
     """Wait until a condition holds."""
     deadline_s = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline_s, why
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def place_of(message: Message) -> Place:

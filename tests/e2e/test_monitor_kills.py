@@ -1,8 +1,8 @@
 """monitor on a real broker, killed at any moment, FLEETPULSE_MONITOR_KILLS times.
 
-Messages come all the while. In turn a kill comes at any moment of the start, right after a commit
-has begun, right after alerts were told (windows are on their way to their topic), and at any moment
-while it reads.
+Messages come all the while. In turn a kill comes at any moment of the start, while rows are
+written, right after a commit, after alerts were told (windows are on their way to their topic),
+and at any moment while it reads.
 """
 
 import json
@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from fleetpulse.codec.window_message import decode_window
 from fleetpulse.domain.closing import ClosedBy, ClosedWindow
 from fleetpulse.domain.metric import CPU, FAMILIES
 
-KILLS = int(os.environ.get("FLEETPULSE_MONITOR_KILLS", "6"))
+KILLS = int(os.environ.get("FLEETPULSE_MONITOR_KILLS", "10"))
 STEP_S = 0.04
 FIRST_STEPS = 60
 END_S = 120.0
@@ -60,22 +60,28 @@ class Runs:
         with self.started() as process:
             path = self.outputs[-1]
 
+            def told_bytes() -> int:
+                return path.stat().st_size
+
             def is_over() -> bool:
                 return process.poll() is not None
 
-            if number % 4 == 0:
+            def changed(what: Callable[[], object], why: str, then_s: float) -> None:
+                before = what()
+                awaited(lambda: what() != before or is_over(), why, every_s=0.0005)
+                time.sleep(rng.uniform(0, then_s))
+
+            if number % 5 == 0:
                 time.sleep(rng.uniform(0, 2))
             else:
-                awaited(lambda: path.stat().st_size or is_over(), "it read nothing")
-                time.sleep(rng.uniform(0, 1))
-            if number % 4 == 1:
-                size = csv_bytes(fleet)
-                awaited(lambda: csv_bytes(fleet) > size or is_over(), "no commit began")
-                time.sleep(rng.uniform(0, 0.006))
-            elif number % 4 == 2:
-                size = path.stat().st_size
-                awaited(lambda: path.stat().st_size > size or is_over(), "nothing was told")
-                time.sleep(rng.uniform(0, 0.03))
+                awaited(lambda: told_bytes() or is_over(), "it read nothing")
+                time.sleep(rng.uniform(0, 0.5))
+            if number % 5 == 1:
+                changed(lambda: csv_bytes(fleet), "no row was written", 0.005)
+            elif number % 5 == 2:
+                changed(lambda: state_change(fleet), "nothing was committed", 0.001)
+            elif number % 5 == 3:
+                changed(told_bytes, "nothing was told", 0.3)
             assert not is_over(), path.with_suffix(".errors").read_text()
         self.unread += not path.stat().st_size
 
@@ -105,6 +111,11 @@ def csv_bytes(fleet: Fleet) -> int:
     return sum(
         path.stat().st_size for path in map(fleet.settings.windows_path, FAMILIES) if path.exists()
     )
+
+
+def state_change(fleet: Fleet) -> int:
+    """Return when the state was written last: SQLite writes its log first."""
+    return (fleet.settings.output_dir / "monitor.state.db-wal").stat().st_mtime_ns
 
 
 @contextmanager
