@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from fleetpulse.edges.sink import FileSpec, open_sink
+
 FLEETPULSE = (sys.executable, "-m", "fleetpulse")
 SAMPLE = Path(__file__).parents[2] / "data" / "sample_data.csv"
 ENGINES = ("embedded", "spark")
@@ -191,6 +193,17 @@ def test_without_input_it_names_the_consumer_to_run(tmp_path: Path) -> None:
         f"fleetpulse: consumer2 has not written {tmp_path / 'output' / 'net_data.csv'} yet: "
         "run it first\n"
     )
+
+
+def test_a_file_that_a_running_role_keeps_is_not_replaced(tmp_path: Path) -> None:
+    source, kept = tmp_path / "good.csv", tmp_path / "output" / "CPU_MEM.csv"
+    source.write_text(COLUMNS)
+    with open_sink(kept.parent, "monitor", [FileSpec(kept.name, "header\n")]):
+        pass
+    done = run(tmp_path, "analyze", "cpu-mem", "--cpu", str(source), "--mem", str(source))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"fleetpulse: {kept}: a role that runs on")
+    assert kept.read_text() == "header\n"
 
 
 def test_a_stopped_run_leaves_its_output_and_nothing_else(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from fleetpulse.codec.rejects import rejects_file_name
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
+from fleetpulse.edges.sink import committed_bytes
 
 _CONSUMERS: Final = {CPU_MEM: "consumer1", NET_DISK: "consumer2"}
 
@@ -36,7 +37,10 @@ class Plan:
 
 
 def plan_of(settings: Settings, job: Job) -> Plan:
-    """Return the files of a job. Raises UsageError for those that cannot be what they are for."""
+    """Return the files of a job.
+
+    Raises UsageError for those that cannot be what they are for, and what `committed_bytes` raises.
+    """
     first, second = (
         _checked_input(job.family, settings.record_path(topic), given)
         for given, topic in zip(job.inputs, job.family.topics, strict=True)
@@ -46,6 +50,11 @@ def plan_of(settings: Settings, job: Job) -> Plan:
         raise UsageError(f"{out}: this is a folder, wanted a file to write")
     if out.resolve() in (first.resolve(), second.resolve()):
         raise UsageError(f"{out}: this is an input of the same job, wanted another file to write")
+    if committed_bytes(out) is not None:
+        raise UsageError(
+            f"{out}: a role that runs on (monitor, or a consumer) keeps this file; choose another "
+            "with --out, or give the role another output_dir"
+        )
     return Plan(job.family, (first, second), out, out.with_name(rejects_file_name(job.name)))
 
 
