@@ -45,13 +45,15 @@ class LiveWindows:
     """Both engines, and what they brought since the last drain.
 
     `tripped` says that the reject limit was reached. Partitions may always be read `lead_ms` ahead
-    of others. `now_ms` is the wall clock.
+    of others, and further while open panes take at most `most_open_bytes`. `now_ms` is the wall
+    clock.
     """
 
     topics: Mapping[str, Topic]
     engines: tuple[Engine, ...]
     limit: RejectLimit
     lead_ms: int
+    most_open_bytes: int = _MOST_OPEN_BYTES
     tripped: str | None = None
     waiting: Drained = field(default_factory=Drained)
     _engine_of: dict[Partition, Engine] = field(default_factory=dict)
@@ -119,7 +121,7 @@ class LiveWindows:
         """Return the partitions that have to wait for others, so that memory stays bounded."""
         open_bytes = max(engine.open_bytes for engine in self.engines)
         # Half of it is enough to go on: each change of mind costs what was fetched in advance.
-        self._is_holding = open_bytes > _MOST_OPEN_BYTES // (2 if self._is_holding else 1)
+        self._is_holding = open_bytes > self.most_open_bytes // (2 if self._is_holding else 1)
         if not self._is_holding:
             return set()
         return set().union(*(engine.ahead(self.lead_ms) for engine in self.engines))
