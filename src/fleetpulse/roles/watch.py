@@ -39,6 +39,7 @@ class Watch:
     _positions: dict[Partition, Position] = field(default_factory=dict)
     _commit_s: float = 0.0
     _publish_s: float = 0.0
+    _is_untidy: bool = False
 
     def begin(self, timeout_s: float | None) -> bool:
         """Find where to read and begin there; False where the stop was set before.
@@ -83,6 +84,7 @@ class Watch:
             if self._is_publishing_due(now_s):
                 self.release.publish()
                 self._publish_s = now_s
+                self._tidy()
             if until_idle_s is not None and now_s - new_s >= until_idle_s and now_s >= end_check_s:
                 is_caught_up = consumer.is_at_end()
                 end_check_s = time.monotonic() + _END_CHECK_EVERY_S
@@ -128,6 +130,11 @@ class Watch:
             or self.locator.consumer.has_more
         )
 
+    def _tidy(self) -> None:
+        if self._is_untidy:
+            self.locator.sink.tidy()
+            self._is_untidy = False
+
     def _commit(self) -> None:
         self._commit_s = time.monotonic()
         if self.live.waiting.windows or self._moved():
@@ -136,7 +143,7 @@ class Watch:
     def _release(self, drained: Drained) -> None:
         moved = self._moved()
         self.release.commit(moved, drained, self.live.notes())
-        self.locator.sink.tidy()
+        self._is_untidy = True
         if moved:
             self.locator.consumer.show_lag(moved)
 
