@@ -235,13 +235,17 @@ class Fleet:
         is_published: bool = True,
     ) -> MonitorSummary:
         """Run monitor here, on all messages and with CSV files unless it is told otherwise."""
-        return monitor(
-            self.settings,
-            MonitorOptions(since_ms, until_idle_s, is_csv, is_published),
-            stop=self.stop,
-            say=self.said.append,
-            told=Heard() if heard is None else heard,
-        )
+        try:
+            return monitor(
+                self.settings,
+                MonitorOptions(since_ms, until_idle_s, is_csv, is_published),
+                stop=self.stop,
+                say=self.said.append,
+                told=Heard() if heard is None else heard,
+            )
+        finally:
+            # The end of a run sets it, whatever ended it.
+            self.stop.clear()
 
     @contextmanager
     def watching(
