@@ -89,6 +89,16 @@ def contestants(
             live=Live.LINES,
         ),
         Contestant(
+            "monitor-files",
+            "fleetpulse monitor --no-topic",
+            ours.monitor_files,
+            ours.missing_command("monitor"),
+            "the peers' work: rows to files only, committed with the state",
+            is_ours=True,
+            idle_s=ours.MONITOR_IDLE_S,
+            live=Live.LINES,
+        ),
+        Contestant(
             "spark-stream",
             "fleetpulse spark-stream",
             ours.spark_stream,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,12 @@ STREAM_IDLE_S: Final = 2.0
 def monitor(run: Run) -> Start:
     """Return how the embedded engine is started."""
     return _start("monitor", run, MONITOR_IDLE_S)
+
+
+def monitor_files(run: Run) -> Start:
+    """Return how the embedded engine is started for files alone, as the peers write them."""
+    start = monitor(run)
+    return replace(start, command=[*start.command, "--no-topic"])
 
 
 def spark_stream(run: Run) -> Start:

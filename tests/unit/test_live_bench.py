@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 from peers.fleet import LATENESS_MS, Expected, Fleet, expected
 from peers.install import LOCK, WANTED
-from peers.ours import monitor
+from peers.ours import monitor, monitor_files
 from peers.outputs import AlertLines, FileRows, Seen
 from peers.process import Said, Usage
 from peers.rows import Check, check
@@ -246,6 +246,7 @@ def test_our_commands_read_the_topics_of_the_benchmark(tmp_path: Path) -> None:
     assert tuple(settings.topics.name(topic) for topic in TOPICS) == topics
     assert (settings.topics.windows, settings.output_dir) == ("t-windows", tmp_path)
     assert command[-2:] == ["--until-idle", "1s"]
+    assert monitor_files(run).command == [*command, "--no-topic"]
 
 
 def test_the_lock_of_the_jars_holds_what_the_peers_ask_for() -> None:
