@@ -1,4 +1,4 @@
-"""`consumer1` and `consumer2`."""
+"""`consumer1` and `consumer2`, and the options of all roles that read topics."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,12 @@ from fleetpulse.domain.position import OnGap
 UntilIdleOption = Annotated[
     float | None,
     duration_option("--until-idle", "End when all is read and nothing came this long."),
+]
+FromBeginningOption = Annotated[
+    bool,
+    typer.Option(
+        "--from-beginning", help="Begin the first start with the oldest messages, not with new."
+    ),
 ]
 ConnectOption = Annotated[
     float,

@@ -11,13 +11,17 @@ from fleetpulse.cli.console import (
     ConfigOption,
     collect_seldom,
     counts,
-    duration_option,
     print_json,
     settings_of,
     speaker,
     stop_on_signals,
 )
-from fleetpulse.cli.consume import ConnectOption, OnGapOption
+from fleetpulse.cli.consume import (
+    ConnectOption,
+    FromBeginningOption,
+    OnGapOption,
+    UntilIdleOption,
+)
 from fleetpulse.domain.clock import clock_text, iso_text
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.position import OnGap
@@ -32,12 +36,7 @@ _NAME = "monitor"
 
 def monitor(  # noqa: PLR0913  one argument an option
     *,
-    from_beginning: Annotated[
-        bool,
-        typer.Option(
-            "--from-beginning", help="Begin the first start with the oldest messages, not with new."
-        ),
-    ] = False,
+    from_beginning: FromBeginningOption = False,
     since: Annotated[
         str | None,
         typer.Option(
@@ -46,10 +45,7 @@ def monitor(  # noqa: PLR0913  one argument an option
             "duration such as 2h before now.",
         ),
     ] = None,
-    until_idle: Annotated[
-        float | None,
-        duration_option("--until-idle", "End when all is read and nothing came this long."),
-    ] = None,
+    until_idle: UntilIdleOption = None,
     csv: Annotated[
         bool, typer.Option("--csv", help="Append the windows to the two window files.")
     ] = False,

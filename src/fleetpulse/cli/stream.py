@@ -9,12 +9,12 @@ import typer
 from fleetpulse.cli.console import (
     ConfigOption,
     counts,
-    duration_option,
     print_json,
     settings_of,
     speaker,
     stop_on_signals,
 )
+from fleetpulse.cli.consume import FromBeginningOption, UntilIdleOption
 from fleetpulse.cli.spark import ConfOption, MasterOption, pair
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.position import OnGap
@@ -30,16 +30,8 @@ _LINE_EVERY_S = 10.0
 
 def spark_stream(  # noqa: PLR0913  one argument an option
     *,
-    until_idle: Annotated[
-        float | None,
-        duration_option("--until-idle", "End when all is read and nothing came this long."),
-    ] = None,
-    from_beginning: Annotated[
-        bool,
-        typer.Option(
-            "--from-beginning", help="Begin the first start with the oldest messages, not with new."
-        ),
-    ] = False,
+    until_idle: UntilIdleOption = None,
+    from_beginning: FromBeginningOption = False,
     csv: Annotated[
         bool, typer.Option("--csv", help="Write the two window files at the end.")
     ] = False,
