@@ -1,0 +1,1 @@
+"""Certificates, passwords and the files that hold them."""
