@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "spark-stream": ("stream", "spark_stream"),
     "simulate": ("produce", "simulate"),
     "config": ("settings", "app"),
+    "deploy": ("deploy", "app"),
 }
 
 
