@@ -1,0 +1,78 @@
+"""What the tests across hosts need of a machine, and what becomes of them where it lacks some.
+
+On a build machine (CI or FLEETPULSE_CI is set) nothing here is skipped: what lacks is a failure.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lab import Lab, LabError, faketime_library, open_lab
+
+TOOLS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables"}
+
+
+def is_build_machine() -> bool:
+    return bool(os.environ.get("CI") or os.environ.get("FLEETPULSE_CI"))
+
+
+def lack() -> str | None:
+    """Return what a plain user's machine lacks, which no package brings."""
+    if sys.platform != "linux":
+        return "Linux: only it has network namespaces"
+    if os.geteuid():
+        return "root: only root makes network namespaces"
+    if unshare := shutil.which("unshare"):
+        tried = subprocess.run(
+            [unshare, "--net", "true"], capture_output=True, text=True, check=False
+        )
+        if tried.returncode:
+            return f"leave to make network namespaces ({tried.stderr.strip()})"
+    return None
+
+
+def missing_packages() -> list[str]:
+    found = {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+    try:
+        faketime_library()
+    except LabError:
+        found.add("faketime")
+    return sorted(found)
+
+
+@pytest.fixture(scope="session")
+def able() -> None:
+    """This machine can be several."""
+    if what := lack():
+        reason = f"tests across hosts want {what}"
+        if is_build_machine():
+            pytest.fail(reason)
+        pytest.skip(reason)
+    if packages := missing_packages():
+        pytest.fail(f"tests across hosts want these packages installed: {' '.join(packages)}")
+
+
+@pytest.fixture(scope="module")
+def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:  # noqa: ARG001
+    """Hosts of a test module; faults heal at the end of their context."""
+    with open_lab(tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip on a build machine into a failure."""
+    report = yield
+    if report.skipped and is_build_machine() and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.name} was skipped on a build machine: {call.excinfo}"
+    return report
