@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fleet import DATASET, RECORD_FILES, WINDOW_FILES
 from lab import Lab, LabError, faketime_library, open_lab
 
 TOOLS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables"}
@@ -64,6 +65,17 @@ def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]: 
     """Hosts of a test module; faults heal at the end of their context."""
     with open_lab(tmp_path_factory.mktemp("lab")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def wanted(able: None, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:  # noqa: ARG001
+    """The files of a run on a single machine, by name."""
+    folder = tmp_path_factory.mktemp("single")
+    with open_lab(folder) as one:
+        host = one.producer
+        host.run("demo", "--dataset", str(DATASET), "--output", str(host.output))
+        names = [*WINDOW_FILES, *(name for names in RECORD_FILES.values() for name in names)]
+        return {name: (host.output / name).read_bytes() for name in names}
 
 
 @pytest.hookimpl(wrapper=True)
