@@ -68,6 +68,8 @@ def test_what_is_no_secret_is_refused_and_not_shown(
         read_secret(path)
     assert str(caught.value).startswith(f"{path}: {what}")
     assert "canary" not in "".join(traceback.format_exception(caught.value))
+    # Python's own error for bytes that are no UTF-8 carries all of them.
+    assert caught.value.__context__ is None
 
 
 def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def read_secret(path: Path) -> Secret:
     try:
         text = content.decode().removesuffix("\n")
     except UnicodeDecodeError:
-        # Its message quotes the bytes: it must not become the cause of ours.
+        # The error carries the bytes: it must not become the cause of ours.
         text = "\0"
     if not text:
         raise UsageError(f"{path}: the file is empty, wanted one line with the secret")
