@@ -1,0 +1,1 @@
+"""The ZeroTier service of this machine, asked over its local HTTP interface."""
