@@ -50,6 +50,8 @@ class Role(StrEnum):
 
 JOBS: Final = (Role.SPARK_JOB1, Role.SPARK_JOB2)
 _JAVA: Final = (Role.BROKER, Role.SPARK_STREAM, *JOBS)
+# Java reads the machine's size below /proc, and so does the producer, whose samples it is.
+_BLIND: Final = (Role.CONSUMER1, Role.CONSUMER2, Role.MONITOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,16 +330,18 @@ KeyringMode=private
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 """
 
 
 def _more_sandbox(role: Role, place: Place) -> str:
-    lines = []
     if role in _JAVA:
-        lines += ["# Java compiles while it runs: it needs memory that is written, then run."]
+        lines = ["# Java compiles while it runs: it needs memory that is written, then executed."]
     else:
-        lines += ["SystemCallFilter=~@privileged @resources", "MemoryDenyWriteExecute=true"]
+        lines = ["MemoryDenyWriteExecute=true"]
+    if role in _BLIND:
+        lines += ["ProcSubset=pid"]
     if place.network is not None:
         lines += ["IPAddressDeny=any", f"IPAddressAllow=localhost {place.network}"]
     return "".join(f"{line}\n" for line in lines)
