@@ -144,6 +144,17 @@ def test_a_machine_cannot_sign_for_another(tmp_path: Path) -> None:
         shake_hands(tmp_path, server=forged)
 
 
+def test_an_authority_signs_machines_only_and_a_machine_signs_nothing() -> None:
+    kinds = (x509.BasicConstraints, x509.KeyUsage)
+    made = (AUTHORITY.certificate, *map(x509.load_pem_x509_certificate, (BROKER, CONSUMER)))
+    found = [[one.extensions.get_extension_for_class(kind) for kind in kinds] for one in made]
+    assert all(extension.critical for extensions in found for extension in extensions)
+    assert [
+        (constraints.value.ca, constraints.value.path_length, usage.value.key_cert_sign)
+        for constraints, usage in found
+    ] == [(True, 0, True), (False, None, False), (False, None, False)]
+
+
 def test_a_certificate_holds_for_its_days_and_an_hour_before(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_bytes(AUTHORITY.certificate_pem())

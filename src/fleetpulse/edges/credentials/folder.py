@@ -46,7 +46,7 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
     try:
         if not path.name or os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_parents(path)
         _remove_leftovers(path)
         grows.mkdir(mode=_FOLDER_MODE)
         try:
@@ -95,6 +95,13 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_parents(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as err:  # a file in the place of a folder above
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from err
 
 
 def _remove_leftovers(path: Path) -> None:
