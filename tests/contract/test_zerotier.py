@@ -148,8 +148,11 @@ class TestFacts:
         assert [one.network_id for one in found] == [HOSTED_ID, NETWORK_ID]
         assert {one.status for one in found} == {"ACCESS_DENIED"}
 
-    def test_network_is_public_when_it_says_so(self, fake: FakeZeroTier, service: ZeroTier) -> None:
-        fake.networks[NETWORK_ID] = zerotier_fake.network(type="PUBLIC")
+    @pytest.mark.parametrize("kind", ["PUBLIC", "", "private"])
+    def test_network_is_public_unless_it_calls_itself_private(
+        self, fake: FakeZeroTier, service: ZeroTier, kind: str
+    ) -> None:
+        fake.networks[NETWORK_ID] = zerotier_fake.network(type=kind)
         found = service.network(NETWORK_ID)
         assert found is not None
         assert found.is_public
@@ -306,7 +309,12 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         "head",
-        [b"\r\n", b"Content-Length: 99999999999\r\n\r\n"],
+        [
+            b"\r\n",
+            b"Content-Length: 99999999999\r\n\r\n",
+            b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFF\r\n",
+            b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        ],
     )
     def test_huge_answer_is_given_up(
         self, fake: FakeZeroTier, service: ZeroTier, head: bytes
@@ -339,6 +347,7 @@ class TestFailures:
             b"SSH-2.0-" + CANARY.encode() + b"\r\n",
             b"HTTP/1.1 " + CANARY.encode() + b"\r\n\r\n",
             OK + b"Transfer-Encoding: chunked\r\n\r\n" + CANARY.encode() + b"\r\n",
+            OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n",
             OK + b"X: " + CANARY.encode() * 10_000 + b"\r\n\r\n",
         ],
     )

@@ -104,8 +104,7 @@ def read_membership(answer: object) -> Membership:
         network_id,
         _shown(_field(found, "name", str, default="")),
         _shown(_field(found, "status", str)),
-        # A network is private unless it says otherwise; before the controller answered, too.
-        _field(found, "type", str, default="PRIVATE") == "PUBLIC",
+        _field(found, "type", str) != "PRIVATE",
         tuple(_interface(one) for one in _list(found, "assignedAddresses")),
         _shown(_field(found, "portDeviceName", str, default="")),
         _field(found, "mtu", int, default=0),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _LOOPBACK: Final = "127.0.0.1"
-_MAX_BODY_BYTES: Final = 1 << 20
+_MAX_BYTES: Final = 1 << 20
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
@@ -31,15 +31,28 @@ _SOMEBODY_ELSE: Final = "is another program on that port? Check zerotier.port"
 Method = Literal["GET", "POST", "DELETE"]
 
 
+class _TooLong(Exception):
+    """More came than an answer may be long."""
+
+
 class _Socket(socket.socket):
-    """A socket whose reads end at one instant, not each some seconds after the last."""
+    """A socket with one deadline and one limit for all that is read from it.
+
+    http.client knows neither: its timeout is that of a single read, and a chunk that calls itself
+    negative is read to its end.
+    """
 
     deadline_s = 0.0
+    received_bytes = 0
 
     def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
-        """Read as usual; TimeoutError once the deadline is over."""
+        """Read as usual; TimeoutError once the deadline is over, _TooLong beyond the limit."""
         self.settimeout(max(self.deadline_s - time.monotonic(), 0.001))
-        return super().recv_into(buffer, nbytes, flags)
+        count = super().recv_into(buffer, nbytes, flags)
+        self.received_bytes += count
+        if self.received_bytes > _MAX_BYTES:
+            raise _TooLong
+        return count
 
 
 def ask(port: int, token: Secret, method: Method, path: str, timeout_s: float) -> object:
@@ -65,6 +78,11 @@ def ask(port: int, token: Secret, method: Method, path: str, timeout_s: float) -
         raise ServiceUnreachable(
             f"{where}{path}: no answer in HTTP, wanted that of the ZeroTier service; "
             f"{_SOMEBODY_ELSE}"
+        ) from None
+    except _TooLong:
+        raise ServiceUnreachable(
+            f"{where}{path}: more than {_MAX_BYTES >> 20} MiB, wanted the short answer of the "
+            f"ZeroTier service; {_SOMEBODY_ELSE}"
         ) from None
     except OSError as err:
         raise ServiceUnreachable(
@@ -105,15 +123,11 @@ def _exchange(
         headers = {"X-ZT1-Auth": token.reveal(), "Connection": "close"}
         connection.request(method, path, "{}" if method == "POST" else None, headers)
         with connection.getresponse() as response:
-            return response.status, response.read(_MAX_BODY_BYTES + 1)
+            # Without a size, memory for as much as the answer says it is long would be taken.
+            return response.status, response.read(_MAX_BYTES)
 
 
 def _parsed(where: str, body: bytes) -> object:
-    if len(body) > _MAX_BODY_BYTES:
-        raise ServiceUnreachable(
-            f"{where}: more than {_MAX_BODY_BYTES >> 20} MiB, wanted the short answer of the "
-            f"ZeroTier service; {_SOMEBODY_ELSE}"
-        )
     try:
         parsed: object = json.loads(body)
     except (ValueError, RecursionError):
