@@ -56,6 +56,14 @@ def test_only_what_differs_is_written(tmp_path: Path) -> None:
     )
 
 
+def test_an_exception_says_no_more_than_it_changes(tmp_path: Path) -> None:
+    text = (
+        "rules:\n  cpu_mem:\n    overrides:\n      db-*:\n        cpu_pct:\n          limit: 95\n"
+    )
+    given = settings_of(tmp_path, text)
+    assert written(given, {}, "title") == f"# title\n{text}        mem_pct: {{}}\nsecurity: {{}}\n"
+
+
 def test_the_security_of_this_machine_is_not_that_of_another(tmp_path: Path) -> None:
     given = settings_of(tmp_path, "security: {user: admin, password_file: here}")
     assert "here" not in written(given, {"tls": True}, "title")
