@@ -35,6 +35,9 @@ class Consumer:
     def paths(self) -> dict[str, Path]:
         return {name: self.output / name for name in RECORD_FILES[self.family.name]}
 
+    def has_begun(self) -> bool:
+        return all(path.exists() and path.stat().st_size > 1000 for path in self.paths().values())
+
     def has(self, wanted: Mapping[str, bytes]) -> bool:
         """Tell whether the files are as long as they will be."""
         assert self.role.is_running(), self.role.said()
@@ -81,12 +84,19 @@ class Fleet:
     def serving(self) -> Iterator[None]:
         """Run the broker on its host."""
         self.settle()
-        data = ("--data", str(self.lab.broker.folder / "broker"))
-        self.lab.broker.run("broker", "start", *data)
+        self.broker("start")
         try:
             yield
         finally:
-            self.lab.broker.run("broker", "stop", *data)
+            self.broker("stop")
+
+    def restart_broker(self) -> None:
+        self.broker("stop")
+        self.broker("start")
+
+    def broker(self, verb: str) -> None:
+        data = self.lab.broker.folder / "broker"
+        self.lab.broker.run("broker", verb, "--data", str(data))
 
     @contextmanager
     def consuming(self, *arguments: str) -> Iterator[list[Consumer]]:
