@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import shutil
 import signal
 import socket
@@ -203,9 +204,57 @@ def test_the_broker_has_a_certificate_for_its_host_and_others_for_none(security:
 
 def test_init_says_how_each_folder_gets_to_its_machine(security: Command) -> None:
     said = security("init", "--folder", "my keys").out
-    assert "  broker     scp -r 'my keys/broker'/. 10.147.17.1:fleetpulse/config/\n" in said
-    assert "  consumer2  scp -r 'my keys/consumer2'/. '[fd00::4]:fleetpulse/config'/\n" in said
-    assert "  monitor    scp -r 'my keys/monitor'/. MONITOR-HOST:fleetpulse/config/\n" in said
+    assert "  broker     scp -r 'my keys/broker'/* 10.147.17.1:fleetpulse/config/\n" in said
+    assert "  consumer2  scp -r 'my keys/consumer2'/* '[fd00::4]:fleetpulse/config'/\n" in said
+    assert "  monitor    scp -r 'my keys/monitor'/* MONITOR-HOST:fleetpulse/config/\n" in said
+
+
+# They copy as the real ones do, into a folder for each host.
+SCP = """#!/bin/sh
+for last; do :; done
+host=$(printf %s "${last%:*}" | tr -d '[]')
+while [ $# -gt 1 ]; do
+  [ "$1" = -r ] || cp -Rp "$1" "hosts/$host/${last##*:}" || exit 1
+  shift
+done
+"""
+SSH = """#!/bin/sh
+cd "hosts/$1" && shift && "$@"
+"""
+
+
+def follow(said: str) -> None:
+    """Do what a command says, each line that begins with a machine, in a shell."""
+    for name, text in (("scp", SCP), ("ssh", SSH)):
+        Path(name).write_text(text)
+        Path(name).chmod(0o700)
+    hosts = ["10.147.17.1", "10.147.17.2", "10.147.17.3", "fd00::4", "MONITOR-HOST"]
+    for host in hosts:
+        (Path("hosts") / host / "fleetpulse" / "config").mkdir(parents=True, exist_ok=True)
+    for line in said.splitlines():
+        if line.startswith("  "):
+            command = line.split(maxsplit=1)[1]
+            subprocess.run(["/bin/sh", "-ec", command], env={"PATH": f".:{os.defpath}"}, check=True)
+
+
+def test_who_follows_what_is_said_has_every_machine_ready(
+    security: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow(security("init", "--folder", "my keys").out)
+    old = fingerprints(Path("my keys"))
+    follow(security("renew", "--folder", "my keys", "--role", "consumer2").out)
+    follow(security("renew", "--folder", "my keys", "--role", "broker", "--passwords").out)
+    new = fingerprints(Path("my keys"))
+    assert [machine for machine in MACHINES if old[machine] != new[machine]] == [
+        "broker",
+        "consumer2",
+    ]
+    hosts = ["10.147.17.1", "10.147.17.2", "10.147.17.3", "fd00::4", "MONITOR-HOST"]
+    for machine, host in zip(MACHINES, hosts, strict=True):
+        here, there = Path("my keys") / machine, Path("hosts") / host / "fleetpulse" / "config"
+        assert contents(there) == contents(here)
+    monkeypatch.chdir(Path("hosts") / "fd00::4" / "fleetpulse")
+    assert security("show").code == 0
 
 
 def test_on_one_machine_nothing_is_copied(security: Command) -> None:
@@ -279,7 +328,7 @@ def test_one_machine_is_renewed_alone(security: Command) -> None:
     new = fingerprints(Path("security"))
     assert [machine for machine in MACHINES if old[machine] != new[machine]] == ["consumer1"]
     target = "fleetpulse/config/identity"
-    (line,) = done.out.splitlines()[1:]
+    (line,) = done.out.splitlines()[1:]  # the broker has nothing new to take
     assert line == (
         f"  consumer1  scp security/consumer1/identity.pem 10.147.17.3:{target}.new && "
         f"ssh 10.147.17.3 mv {target}.new {target}.pem"
@@ -300,7 +349,7 @@ def test_new_passwords_are_known_to_machine_and_broker(security: Command) -> Non
     }
     assert after["consumer1/password"] == after["broker/users/consumer1.password"]
     assert "broker/users 10.147.17.1:fleetpulse/config/" in done.out
-    assert "fleetpulse broker stop, then broker start" in done.out
+    assert "on the broker's machine: fleetpulse broker start (" in done.out
     assert security("renew", "--passwords").code == 0
     assert security("show").code == 0
 

@@ -73,10 +73,10 @@ def renew(
     for one in made:
         command = _password_command(one) if passwords else _identity_command(one)
         typer.echo(f"  {one.machine:<9}  {command}")
-    if passwords:
+    if any(one.machine is Machine.BROKER for one in made):
         typer.echo(
-            f"the broker lets the new passwords in once {folder / 'broker' / 'users'} is on its "
-            "machine and it was started again: fleetpulse broker stop, then broker start"
+            "then, on the broker's machine: fleetpulse broker start (one that runs goes on, and "
+            "takes the new files)"
         )
 
 
@@ -120,7 +120,7 @@ def show(
 def _folder_command(made: "MachineFolder") -> str:
     if made.is_here:
         return f"(this machine) add to its commands: --config {_quoted(made.path / 'config.yaml')}"
-    return f"scp -r {_quoted(made.path)}/. {_place(made)}/"
+    return f"scp -r {_quoted(made.path)}/* {_place(made)}/"
 
 
 def _identity_command(made: "MachineFolder") -> str:
