@@ -1,10 +1,11 @@
 import datetime as dt
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.errors import DiskError, UsageError
 from fleetpulse.edges.credentials.authority import Authority
 from fleetpulse.edges.credentials.certificate import CertificateFacts, certificate_facts
 
@@ -106,9 +107,10 @@ def test_a_file_without_certificate_is_refused(tmp_path: Path, ca: Path, content
         certificate_facts(ca, path)
 
 
-@pytest.mark.parametrize("name", ["missing", "ca.pem/below", "folder"])
+@pytest.mark.parametrize("name", ["missing", "ca.pem/below", "folder", "loop", "n" * 300])
 def test_a_path_without_a_file_is_explained(tmp_path: Path, ca: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UsageError) as caught:
         certificate_facts(tmp_path / name, ca)
     assert str(caught.value).startswith(f"{tmp_path / name}: cannot read the certificate (")
@@ -118,6 +120,22 @@ def test_a_pipe_in_its_place_is_refused_and_not_waited_for(tmp_path: Path, ca: P
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="no certificate in PEM form"):
         certificate_facts(tmp_path / "pipe", ca)
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    with pytest.raises(UsageError, match="no certificate in PEM form"):
+        certificate_facts(tmp_path / "pipe", ca)
+    os.close(writer)
+
+
+def test_a_failing_disk_is_explained(
+    tmp_path: Path, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: str, _flags: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = identity_file(tmp_path, IDENTITY)
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(DiskError, match=r"cannot read the certificate \(Input/output error\)"):
+        certificate_facts(path, ca)
 
 
 def test_days_are_whole_ones_and_both_ends_hold(tmp_path: Path, ca: Path) -> None:

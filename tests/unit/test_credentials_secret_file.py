@@ -1,10 +1,11 @@
+import errno
 import os
 import traceback
 from pathlib import Path
 
 import pytest
 
-from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.errors import DiskError, UsageError
 from fleetpulse.edges.credentials.secret_file import MAX_BYTES, read_secret
 
 
@@ -90,6 +91,7 @@ def test_a_pipe_in_its_place_is_refused_and_not_waited_for(tmp_path: Path) -> No
         ("missing", "there is no such file"),
         ("password/below", "a part of this path is a file"),
         ("folder", "this is a folder"),
+        ("n" * 300, "the name is too long"),
     ],
 )
 def test_a_path_without_a_file_is_explained(tmp_path: Path, name: str, what: str) -> None:
@@ -98,3 +100,13 @@ def test_a_path_without_a_file_is_explained(tmp_path: Path, name: str, what: str
     with pytest.raises(UsageError) as caught:
         read_secret(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: {what}")
+
+
+def test_a_failing_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: str, _flags: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = secret_file(tmp_path, b"s3cret")
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(DiskError, match=r"cannot read it \(Input/output error\)"):
+        read_secret(path)

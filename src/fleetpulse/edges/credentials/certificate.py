@@ -1,6 +1,7 @@
 """What a certificate says, and whether the file around it is as it should be."""
 
 import datetime as dt
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,16 @@ from fleetpulse.domain.errors import DiskError, UsageError
 from fleetpulse.edges.credentials.secret_file import read_private
 
 _MAX_BYTES: Final = 256 * 1024
+_WRONG_PATHS: Final = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+    errno.EACCES,
+    errno.EPERM,
+)
 _KEY_MARK: Final = b"PRIVATE KEY-----"
 
 
@@ -87,12 +98,10 @@ def read_certificate(path: Path) -> x509.Certificate:
 def _read(path: Path) -> bytes:
     try:
         with open(path, "rb", opener=_open) as file:
-            return file.read(_MAX_BYTES)
+            return file.read(_MAX_BYTES) or b""  # None: a pipe that is just empty
     except OSError as err:
         what = f"{path}: cannot read the certificate ({err.strerror})"
-        if isinstance(
-            err, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError
-        ):
+        if err.errno in _WRONG_PATHS:
             raise UsageError(
                 f"{what}; check the path, or copy the file from the security folder"
             ) from err

@@ -21,6 +21,7 @@ _WRONG_PATHS: Final = {
     errno.ENOTDIR: "a part of this path is a file, wanted a folder; check the path",
     errno.ELOOP: "a symbolic link, wanted the file itself; name or copy the file that it points to",
     errno.EISDIR: "this is a folder, wanted a file",
+    errno.ENAMETOOLONG: "the name is too long for a file; check the path",
     errno.ENXIO: "no regular file; check the path",
     errno.EACCES: "no permission to read it; it must belong to the user who runs this command",
     errno.EPERM: "no permission to read it; it must belong to the user who runs this command",
