@@ -8,7 +8,7 @@ controller/EmbeddedNetworkController.cpp.
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -143,6 +143,7 @@ class FakeZeroTier:
 
     `joining` is what a network that is joined goes through, one state each time it is asked for;
     the last one stays. `raw` is sent instead of every answer, byte by byte as it is given.
+    `stop` ends the service, as if it had never run.
     """
 
     token: str
@@ -155,11 +156,14 @@ class FakeZeroTier:
     raw: Iterator[bytes] | None = None
     replaced: dict[str, object] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    on_request: Callable[[], None] = lambda: None
+    stop: Callable[[], None] = lambda: None
     _pending: dict[str, list[Json]] = field(default_factory=dict)
 
     def answer(self, request: Asked) -> tuple[int, object]:
         """What the service answers: a status and a JSON value."""
         self.asked.append(request)
+        self.on_request()
         if request.headers.get("x-zt1-auth") != self.token:
             return 401, {}
         if request.path in self.replaced:
@@ -236,12 +240,18 @@ def running(token: str) -> Iterator[FakeZeroTier]:
     """A service that listens on a free port of 127.0.0.1 and takes this token."""
     fake = FakeZeroTier(token)
     handler = type("Handler", (_Handler,), {"fake": fake})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        fake.port = server.server_address[1]
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        try:
-            yield fake
-        finally:
-            server.shutdown()
-            serving.join()
+    server = _Server(("127.0.0.1", 0), handler)
+    fake.port = server.server_address[1]
+    serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+    serving.start()
+
+    def stop() -> None:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+    fake.stop = stop
+    try:
+        yield fake
+    finally:
+        stop()
