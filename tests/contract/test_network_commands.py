@@ -247,6 +247,14 @@ class TestJoin:
         assert said[2].startswith("authorised, but without an address")
         assert len(said) == 3
 
+    def test_network_that_the_service_has_not_taken_up_yet_is_waited_for(
+        self, fake: FakeZeroTier, network: Commands
+    ) -> None:
+        fake.joining = [{}, {}, zerotier_fake.network()]
+        done = network("join", NETWORK_ID)
+        assert done.code == 0
+        assert "the service has not taken it up yet" in done.err
+
     def test_network_that_is_joined_already_is_shown_at_once(
         self, fake: FakeZeroTier, network: Commands
     ) -> None:

@@ -142,8 +142,8 @@ class FakeZeroTier:
     """The state of the service; tests set what it finds and look at what it was asked.
 
     `joining` is what a network that is joined goes through, one state each time it is asked for;
-    the last one stays. `raw` is sent instead of every answer, byte by byte as it is given.
-    `stop` ends the service, as if it had never run.
+    the last one stays, and an empty one is not found. `raw` is sent instead of every answer, byte
+    by byte as it is given. `stop` ends the service, as if it had never run.
     """
 
     token: str
@@ -188,12 +188,13 @@ class FakeZeroTier:
             self._pending.pop(network_id, None)
             return 200, {"result": True} if self.networks.pop(network_id, None) else {}
         if method == "POST" and network_id not in self.networks:
-            states = [one | {"id": network_id, "nwid": network_id} for one in self.joining]
+            states = [one and one | {"id": network_id, "nwid": network_id} for one in self.joining]
             self._pending[network_id] = states
             self.networks[network_id] = states[0]
         elif method == "GET" and (states := self._pending.get(network_id, [])):
             self.networks[network_id] = states.pop(0)
-        return (200, self.networks[network_id]) if network_id in self.networks else (404, {})
+        found = self.networks.get(network_id)
+        return (200, found) if found or method == "POST" else (404, {})
 
     def _members(self, network_id: str, member_id: str | None) -> tuple[int, object]:
         known = self.members.get(network_id)

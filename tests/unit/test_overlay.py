@@ -36,7 +36,9 @@ def test_without_a_network_those_of_zerotier_interfaces_are_taken_ipv4_first() -
     assert choose_overlay(ALL, None) == (ZEROTIER, MAC, ZEROTIER_6)
 
 
-@pytest.mark.parametrize("interface", ["eth0", "wlan0", "utun3", "azt0", "feth", "zt", "docker0"])
+@pytest.mark.parametrize(
+    "interface", ["eth0", "wlan0", "utun3", "azt0", "feth", "zt", "docker0", "zt0.5"]
+)
 def test_interface_of_another_kind_is_not_taken(interface: str) -> None:
     assert choose_overlay([local_address(interface, "10.147.17.5", "255.255.255.0")], None) == ()
 

@@ -93,14 +93,14 @@ def join(
     while True:
         membership = service.network(name)
         if membership is None:
-            raise FleetpulseError(
-                f"somebody made this machine leave network {name} meanwhile; join it again"
-            )
-        reason = hindrance(membership, member_id)
-        if reason is None:
-            return membership, member_id
-        if membership.status in _FINAL:
-            raise _refusal(service, membership, reason, was_joined=was_joined)
+            reason = "the service has not taken it up yet, or somebody made it leave again"
+        else:
+            found = hindrance(membership, member_id)
+            if found is None:
+                return membership, member_id
+            if membership.status in _FINAL:
+                raise _refusal(service, membership, found, was_joined=was_joined)
+            reason = found
         if time.monotonic() >= deadline_s:
             raise ServiceUnreachable(
                 f"network {name} after {timeout_s:g} s: {reason}; this machine stays joined, and "
