@@ -13,6 +13,7 @@ from fleetpulse.domain.aggregate import Arithmetic, WindowRow, fold
 from fleetpulse.domain.metric import FAMILIES, TOPICS, Family
 from fleetpulse.domain.sample import Sample, split
 from fleetpulse.domain.window import WindowSpec
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.producer import RecordProducer
 from fleetpulse.edges.simulator import FleetPlan, simulate_fleet
 
@@ -103,7 +104,7 @@ def load(bootstrap: str, prefix: str, fleet: Fleet) -> None:
     """Send the fleet's messages and wait until the broker has acknowledged every one."""
     names = dict(zip(TOPICS, topic_names(prefix), strict=True))
     stop = threading.Event()
-    producer = RecordProducer(bootstrap, names)
+    producer = RecordProducer(KafkaAccess(bootstrap), names)
     producer.connect(_CONNECT_S, stop)
     for sample in fleet.samples():
         for record in split(sample):

@@ -59,7 +59,7 @@ def _messages(dataset: Path) -> Iterator[Message]:
 
 def _produce(bootstrap: str, messages: list[Message]) -> dict[str, float]:
     started_s, used_s = time.monotonic(), _cpu_s()
-    client = Producer(producer.client_settings(bootstrap))
+    client = Producer({**producer.client_settings(), "bootstrap.servers": bootstrap})
     until_poll = _POLL_EVERY
     for name, value, key, ts_ms in messages:
         while True:
@@ -80,7 +80,11 @@ def _produce(bootstrap: str, messages: list[Message]) -> dict[str, float]:
 def _consume(bootstrap: str, topics: list[str], messages: int) -> dict[str, float]:
     started_s, used_s = time.monotonic(), _cpu_s()
     # Without the messages that only tell of a partition's end.
-    settings = {**consumer.client_settings(bootstrap, "raw"), "enable.partition.eof": False}
+    settings = {
+        **consumer.client_settings("raw"),
+        "bootstrap.servers": bootstrap,
+        "enable.partition.eof": False,
+    }
     client = Consumer(settings)
     client.assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics])
     taken = 0

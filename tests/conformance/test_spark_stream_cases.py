@@ -36,6 +36,7 @@ from fleetpulse.domain.aggregate import WindowRow
 from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.metric import FAMILIES, METRICS, NET, TOPICS, Family, Metric, Topic
 from fleetpulse.domain.sample import Record
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.spark.ledger import Ledger
 from fleetpulse.roles.stream import StreamOptions, stream_in
 
@@ -161,6 +162,7 @@ def streamed(
     summary = stream_in(
         nullcontext(spark),
         settings,
+        KafkaAccess(settings.bootstrap()),
         options,
         stop=Event(),
         say=lambda _line: None,

@@ -37,6 +37,7 @@ from fleetpulse.domain.clock import TimeReader
 from fleetpulse.domain.closing import ClosedBy, ClosedWindow
 from fleetpulse.domain.metric import CPU, CPU_MEM, DISK, MEM, NET, TOPICS, Topic
 from fleetpulse.domain.sample import Record
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.spark.progress import StreamProgress
 from fleetpulse.roles.stream import StreamOptions, stream_in
 
@@ -159,7 +160,15 @@ def running(spark: SparkSession, bootstrap: str, folder: Path) -> Iterator[Live]
     def run() -> None:
         options = StreamOptions(is_from_beginning=True)
         opened = nullcontext(spark)
-        stream_in(opened, settings, options, stop=stop, say=lambda _line: None, report=report)
+        stream_in(
+            opened,
+            settings,
+            KafkaAccess(settings.bootstrap()),
+            options,
+            stop=stop,
+            say=lambda _line: None,
+            report=report,
+        )
 
     live = Live(settings, bootstrap, Thread(target=run, name="spark-stream"))
     live.runner.start()

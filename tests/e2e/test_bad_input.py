@@ -121,7 +121,7 @@ def test_unreachable_broker_is_69_and_says_what_to_check(
     options = ["--config", str(tmp_path / "c.yaml"), "--connect-timeout", "1s"]
     done = fleetpulse(*arguments, *options, output=tmp_path)
     assert done.returncode == 69
-    for hint in (f"127.0.0.1:{port}", "fleetpulse broker status", "broker.port", "advertised"):
+    for hint in (f"127.0.0.1:{port}", "fleetpulse broker status", "broker.port", "doctor"):
         assert hint in done.stderr
 
 

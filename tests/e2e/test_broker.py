@@ -15,9 +15,10 @@ from confluent_kafka.admin import AdminClient
 
 from fleetpulse.domain.errors import AlreadyRunning, FleetpulseError, UsageError
 from fleetpulse.edges.kafka import broker
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.kafka.broker import BrokerSpec
-from fleetpulse.edges.kafka.broker_folder import BrokerFolder
+from fleetpulse.edges.kafka.broker_folder import BrokerFolder, Listeners
 from fleetpulse.edges.kafka.topics import TopicSpec, create_topics
 
 END_S = 60
@@ -125,7 +126,7 @@ def test_a_stopped_broker_is_gone_and_leaves_its_messages_and_one_log(spec: Brok
 
 def test_acknowledged_messages_survive_a_kill_and_another_port(spec: BrokerSpec) -> None:
     assert broker.start(spec, ignore)
-    create_topics(spec.address, [TopicSpec("kept", 1, 1, {})])
+    create_topics(KafkaAccess(spec.address), [TopicSpec("kept", 1, 1, {})])
     send(spec.address, "kept", range(1000))
     pid = pid_of(spec)
     os.kill(pid, signal.SIGKILL)
@@ -168,7 +169,7 @@ def test_a_broker_that_does_not_answer_in_time_is_ended(spec: BrokerSpec) -> Non
 def test_formatting_that_was_cut_short_is_done_again(spec: BrokerSpec) -> None:
     folder = BrokerFolder.at(spec.data_dir)
     with folder.launching():
-        folder.write_settings(spec.address, free_port())
+        folder.write_settings(Listeners(spec.address, free_port()))
         folder.format(spec.java, ":".join(map(str, spec.class_path)))
     (folder.messages_path / "meta.properties").unlink()
     assert (folder.messages_path / "bootstrap.checkpoint").exists()
@@ -179,8 +180,8 @@ def test_a_child_broker_ends_with_its_context_even_by_an_error(spec: BrokerSpec)
     pids: list[int] = []
 
     def fail() -> None:
-        with broker.running(spec, ignore) as is_running:
-            assert is_running()
+        with broker.running(spec, ignore) as running:
+            assert running.is_running()
             pids.append(pid_of(spec))
             raise KeyboardInterrupt
 
@@ -191,15 +192,15 @@ def test_a_child_broker_ends_with_its_context_even_by_an_error(spec: BrokerSpec)
 
 
 def test_a_child_broker_tells_a_stop_from_a_death(spec: BrokerSpec) -> None:
-    with broker.running(spec, ignore) as is_running:
+    with broker.running(spec, ignore) as running:
         assert broker.stop(spec.data_dir)
-        assert not is_running()
-    with broker.running(spec, ignore) as is_running:
+        assert not running.is_running()
+    with broker.running(spec, ignore) as running:
         pid = pid_of(spec)
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(FleetpulseError, match=r"ended by itself \(exit -9\)"):
-            is_running()
+            running.is_running()
 
 
 def test_a_foreground_broker_ends_with_its_command_on_a_signal(spec: BrokerSpec) -> None:

@@ -313,7 +313,7 @@ def test_no_broker_ends_with_what_to_check(tmp_path: Path) -> None:
     bench = bench_on(free_port(), tmp_path)
     with pytest.raises(ServiceUnreachable) as error:
         bench.consume(connect_timeout_s=3)
-    for hint in (bench.bootstrap, "broker.port", "advertised listener", "broker status", "VPN"):
+    for hint in (bench.bootstrap, "broker.port", "fleetpulse doctor", "broker status", "VPN"):
         assert hint in str(error.value)
     assert bench.said[0].startswith("waiting: broker")
 

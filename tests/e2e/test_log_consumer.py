@@ -13,6 +13,7 @@ from oracle import WAIT_S, Fleet, Sent, awaited
 
 from fleetpulse.domain.metric import CPU, MEM, TOPICS
 from fleetpulse.domain.position import Partition, Position
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.consumer import LogConsumer
 
 
@@ -27,7 +28,9 @@ def fleet(broker_port: int, tmp_path: Path) -> Fleet:
 
 @pytest.fixture
 def consumer(fleet: Fleet) -> Iterator[LogConsumer]:
-    found = LogConsumer(fleet.bootstrap, "fleetpulse-test", [fleet.name(one) for one in TOPICS])
+    found = LogConsumer(
+        KafkaAccess(fleet.bootstrap), "fleetpulse-test", [fleet.name(one) for one in TOPICS]
+    )
     try:
         facts = found.survey({}, WAIT_S)
         found.assign([Position(where, fact.topic_id, 0) for where, fact in facts.items()])

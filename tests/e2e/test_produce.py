@@ -102,7 +102,7 @@ def bench_on(port: int, folder: Path) -> Bench:
         time=TimePart(date="2025-10-05"),
         output_dir=folder / "output",
     )
-    topics.create(settings, 30)
+    topics.create(settings, 30, lambda _line: None)
     return Bench(settings)
 
 

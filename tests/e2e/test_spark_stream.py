@@ -27,6 +27,7 @@ from fleetpulse.config import Settings
 from fleetpulse.domain.aggregate import fold
 from fleetpulse.domain.metric import FAMILIES, TOPICS
 from fleetpulse.domain.sample import Record, Sample
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.kafka.broker import BrokerSpec
 from fleetpulse.edges.kafka.producer import RecordProducer
@@ -185,7 +186,7 @@ def fleet(steps: range) -> Iterator[Record]:
 
 def send(cluster: Cluster, records: Sequence[Record]) -> None:
     names = {topic: cluster.settings.topics.name(topic) for topic in TOPICS}
-    producer = RecordProducer(cluster.settings.bootstrap(), names)
+    producer = RecordProducer(KafkaAccess(cluster.settings.bootstrap()), names)
     stop = Event()
     assert producer.connect(WAIT_S, stop)
     for record in records:

@@ -12,7 +12,7 @@ from fleetpulse.domain.errors import AlreadyRunning, DamagedState, DiskError, Us
 from fleetpulse.edges.kafka import broker
 from fleetpulse.edges.kafka.address import check_address, free_port
 from fleetpulse.edges.kafka.broker import BrokerSpec
-from fleetpulse.edges.kafka.broker_folder import BrokerFolder
+from fleetpulse.edges.kafka.broker_folder import BrokerFolder, Listeners
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_an_address_is_written_as_kafka_reads_it(host: str, address: str, tmp_pa
 
 def test_the_settings_open_the_client_port_alone_and_make_no_topics(tmp_path: Path) -> None:
     folder = BrokerFolder.at(tmp_path)
-    folder.write_settings("10.1.2.3:9092", 4711)
+    folder.write_settings(Listeners("10.1.2.3:9092", 4711))
     lines = folder.settings_path.read_text().splitlines()
     assert "listeners=CLIENT://10.1.2.3:9092,CONTROLLER://127.0.0.1:4711" in lines
     assert "advertised.listeners=CLIENT://10.1.2.3:9092" in lines
@@ -73,13 +73,13 @@ def test_the_settings_open_the_client_port_alone_and_make_no_topics(tmp_path: Pa
 def test_a_path_beyond_ascii_is_escaped_for_java(tmp_path: Path) -> None:
     folder = BrokerFolder.at(tmp_path / "dätä \U0001f600")
     with folder.launching():
-        folder.write_settings("127.0.0.1:9092", 4711)
+        folder.write_settings(Listeners("127.0.0.1:9092", 4711))
     assert r"d\u00e4t\u00e4 \ud83d\ude00/messages" in folder.settings_path.read_text()
 
 
 def test_a_comma_in_the_path_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="comma"):
-        BrokerFolder.at(tmp_path / "a,b").write_settings("127.0.0.1:9092", 4711)
+        BrokerFolder.at(tmp_path / "a,b").write_settings(Listeners("127.0.0.1:9092", 4711))
 
 
 def test_files_of_a_broker_are_not_for_others(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from datetime import date
 from confluent_kafka import Message
 
 from fleetpulse.domain.position import ClockState, LastRecord, Partition, Position
-from fleetpulse.edges.kafka.consumer import Fetched
+from fleetpulse.edges.kafka.fetched import Fetched
 
 WHERE = Partition("topic-cpu", 0)
 BEFORE = Position(WHERE, "id", 4, 0, LastRecord(3, 77))

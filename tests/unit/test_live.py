@@ -13,7 +13,7 @@ from fleetpulse.domain.errors import DamagedState, UsageError
 from fleetpulse.domain.metric import CPU, CPU_MEM, MEM, NET, TOPICS, Topic
 from fleetpulse.domain.position import Partition
 from fleetpulse.domain.sample import Sample
-from fleetpulse.edges.kafka.consumer import Fetched
+from fleetpulse.edges.kafka.fetched import Fetched
 from fleetpulse.roles.live import LiveWindows
 
 START_MS = 1_759_697_580_000

@@ -12,6 +12,7 @@ from fleetpulse.codec.message import encode_message
 from fleetpulse.domain.errors import ServiceUnreachable, UsageError
 from fleetpulse.domain.metric import CPU, DISK, MEM, NET, TOPICS, Topic
 from fleetpulse.domain.sample import Record
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.producer import RecordProducer
 
 NAMES = {topic: f"topic-{topic.key}" for topic in TOPICS}
@@ -73,7 +74,7 @@ def closed_port() -> int:
 
 
 def test_a_record_is_a_message_with_key_value_and_event_time(broker: Broker) -> None:
-    producer, stop = RecordProducer(broker.bootstrap, NAMES), Event()
+    producer, stop = RecordProducer(KafkaAccess(broker.bootstrap), NAMES), Event()
     assert producer.connect(10, stop)
     for topic in TOPICS:
         producer.send(records(1, topic)[0], stop)
@@ -87,7 +88,7 @@ def test_a_record_is_a_message_with_key_value_and_event_time(broker: Broker) -> 
 
 
 def test_each_record_arrives_once_and_is_counted(broker: Broker) -> None:
-    producer, stop = RecordProducer(broker.bootstrap, NAMES), Event()
+    producer, stop = RecordProducer(KafkaAccess(broker.bootstrap), NAMES), Event()
     for record in records(3000):
         producer.send(record, stop)
     producer.finish(stop)
@@ -98,7 +99,7 @@ def test_each_record_arrives_once_and_is_counted(broker: Broker) -> None:
 
 
 def test_a_full_queue_makes_send_wait_and_skips_nothing(broker: Broker) -> None:
-    producer, stop = RecordProducer(broker.bootstrap, NAMES, queue_kb=1), Event()
+    producer, stop = RecordProducer(KafkaAccess(broker.bootstrap), NAMES, queue_kb=1), Event()
     for record in records(300):
         producer.send(record, stop)
     producer.finish(stop)
@@ -107,7 +108,7 @@ def test_a_full_queue_makes_send_wait_and_skips_nothing(broker: Broker) -> None:
 
 
 def test_the_records_of_a_server_stay_in_order(broker: Broker) -> None:
-    producer, stop = RecordProducer(broker.bootstrap, NAMES), Event()
+    producer, stop = RecordProducer(KafkaAccess(broker.bootstrap), NAMES), Event()
     for record in records(700):
         producer.send(record, stop)
     producer.finish(stop)
@@ -120,18 +121,18 @@ def test_the_records_of_a_server_stay_in_order(broker: Broker) -> None:
 
 def test_no_broker_is_service_unreachable_and_says_what_to_check() -> None:
     port = closed_port()
-    producer = RecordProducer(f"127.0.0.1:{port}", NAMES)
+    producer = RecordProducer(KafkaAccess(f"127.0.0.1:{port}"), NAMES)
     with pytest.raises(ServiceUnreachable) as caught:
         producer.connect(0.5, Event())
     message = str(caught.value)
-    for part in (f"127.0.0.1:{port}", "0.5 s", "refused", "broker status", "advertised", "VPN"):
+    for part in (f"127.0.0.1:{port}", "0.5 s", "refused", "broker status", "VPN", "doctor"):
         assert part in message
 
 
 def test_missing_topics_are_named_with_the_command_that_makes_them() -> None:
     broker = Broker()
     with pytest.raises(UsageError, match=r"no topic topic-cpu, .*fleetpulse topics create"):
-        RecordProducer(broker.bootstrap, NAMES).connect(1, Event())
+        RecordProducer(KafkaAccess(broker.bootstrap), NAMES).connect(1, Event())
     broker.close()
 
 
@@ -139,7 +140,7 @@ def test_stop_ends_the_wait_for_a_broker() -> None:
     stop = Event()
     timer = Timer(0.2, stop.set)
     timer.start()
-    producer = RecordProducer(f"127.0.0.1:{closed_port()}", NAMES)
+    producer = RecordProducer(KafkaAccess(f"127.0.0.1:{closed_port()}"), NAMES)
     assert not producer.connect(600, stop)
     timer.join()
 
@@ -147,7 +148,10 @@ def test_stop_ends_the_wait_for_a_broker() -> None:
 def test_messages_that_a_dead_broker_never_acknowledged_are_failures_by_reason() -> None:
     broker = Broker()
     broker.create_topics()
-    producer, stop = RecordProducer(broker.bootstrap, NAMES, delivery_timeout_s=1.0), Event()
+    producer, stop = (
+        RecordProducer(KafkaAccess(broker.bootstrap), NAMES, delivery_timeout_s=1.0),
+        Event(),
+    )
     assert producer.connect(10, stop)
     broker.close()
     for record in records(5):
@@ -159,7 +163,10 @@ def test_messages_that_a_dead_broker_never_acknowledged_are_failures_by_reason()
 
 
 def test_a_stopped_producer_gives_up_on_a_dead_broker_and_counts_what_is_left() -> None:
-    producer, stop = RecordProducer(f"127.0.0.1:{closed_port()}", NAMES, queue_kb=1), Event()
+    producer, stop = (
+        RecordProducer(KafkaAccess(f"127.0.0.1:{closed_port()}"), NAMES, queue_kb=1),
+        Event(),
+    )
     stop.set()
     for record in records(40):
         producer.send(record, stop)

@@ -35,8 +35,8 @@ def start(
     config: ConfigOption = None,
 ) -> None:
     """Start the broker on hosts.broker and broker.port, and return once it answers."""
-    from fleetpulse.edges.kafka.broker import status as broker_status  # noqa: PLC0415
     from fleetpulse.roles.broker import data_dir, run_broker, start_broker  # noqa: PLC0415
+    from fleetpulse.roles.broker import status as broker_status  # noqa: PLC0415
 
     settings = settings_of(config).settings
     folder = data_dir(settings, data)
@@ -46,7 +46,7 @@ def start(
         return
     if not start_broker(settings, folder, os.environ, speaker("broker")):
         typer.echo("it was running already:")
-    found = broker_status(folder)
+    found = broker_status(settings, folder)
     typer.echo(f"broker {found.address} (process {found.pid}) answers; its log is {found.log_path}")
 
 
@@ -65,10 +65,11 @@ def status(
     *, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Say whether the broker of the folder runs and answers; exit 1 when it does not."""
-    from fleetpulse.edges.kafka.broker import status as broker_status  # noqa: PLC0415
     from fleetpulse.roles.broker import data_dir  # noqa: PLC0415
+    from fleetpulse.roles.broker import status as broker_status  # noqa: PLC0415
 
-    found = broker_status(data_dir(settings_of(config).settings, data))
+    settings = settings_of(config).settings
+    found = broker_status(settings, data_dir(settings, data))
     if as_json:
         print_json({"pid": found.pid, "address": found.address, "is_answering": found.is_answering})
     elif found.pid is None:

@@ -10,6 +10,7 @@ from fleetpulse.cli.console import (
     duration_option,
     print_json,
     settings_of,
+    speaker,
 )
 
 app = typer.Typer(help="Make the four topics, show and check them.", no_args_is_help=True)
@@ -25,7 +26,9 @@ def create(*, connect_timeout: ConnectOption = 10.0, config: ConfigOption = None
     """Make the topics that are missing; existing ones stay as they are."""
     from fleetpulse.roles.topics import create as create_wanted  # noqa: PLC0415  starts alone
 
-    for name, is_new in create_wanted(settings_of(config).settings, connect_timeout).items():
+    settings = settings_of(config).settings
+    made = create_wanted(settings, connect_timeout, speaker("topics"))
+    for name, is_new in made.items():
         typer.echo(f"{name}: {'made' if is_new else 'was there already'}")
 
 
@@ -39,7 +42,7 @@ def list_found(
     """Show every topic of the broker with its partitions, replicas and retention."""
     from fleetpulse.roles.topics import found  # noqa: PLC0415  starts alone
 
-    topics = found(settings_of(config).settings, connect_timeout)
+    topics = found(settings_of(config).settings, connect_timeout, speaker("topics"))
     if as_json:
         print_json(
             {
@@ -68,7 +71,7 @@ def check(*, connect_timeout: ConnectOption = 10.0, config: ConfigOption = None)
     """Compare the topics with the settings; exit 1 names each difference."""
     from fleetpulse.roles.topics import check as check_wanted  # noqa: PLC0415  starts alone
 
-    differences = check_wanted(settings_of(config).settings, connect_timeout)
+    differences = check_wanted(settings_of(config).settings, connect_timeout, speaker("topics"))
     for one in differences:
         if one.found is None:
             typer.echo(f"{one.name}: is missing; make it with: fleetpulse topics create")

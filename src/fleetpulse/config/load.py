@@ -71,7 +71,24 @@ def load(
     except ValidationError as err:
         lines = sorted({_explain(details, tree) for details in err.errors()})
         raise UsageError("\n".join(lines)) from err
-    return Loaded(settings, file, tree.origins)
+    return Loaded(_anchored(settings, file, tree), file, tree.origins)
+
+
+def _anchored(settings: Settings, file: Path | None, tree: Tree) -> Settings:
+    """Return the settings with the paths that `file` names under security relative to its folder.
+
+    So the folder of a machine can be copied anywhere as a whole.
+    """
+    if file is None:
+        return settings
+    part = settings.security
+    paths = {
+        key: file.parent / value
+        for key, value in part
+        if isinstance(value, Path)
+        and tree.origins.get(("security", key), "").startswith(f"{file}:")
+    }
+    return settings.model_copy(update={"security": part.model_copy(update=paths)})
 
 
 def _read(file: Path) -> bytes:

@@ -1,87 +1,37 @@
 """What can be set, in which unit, and with which default; config/config.yaml explains each key.
 
-Every model is frozen and refuses unknown keys. Defaults stand here and nowhere else.
+Every model is frozen and refuses unknown keys. Defaults stand here and in `rules`, nowhere else.
 """
 
 import datetime as dt
-import re
-from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fleetpulse.codec.table import record_file_name
 from fleetpulse.codec.windows import TimeFormat, windows_file_name
+from fleetpulse.config.rules import Rules
+from fleetpulse.config.section import (
+    Host,
+    Network,
+    OptionalPath,
+    Seconds,
+    Section,
+    StartDate,
+    TopicName,
+    UserName,
+    ZoneName,
+)
 from fleetpulse.domain.aggregate import Arithmetic
 from fleetpulse.domain.errors import UsageError
-from fleetpulse.domain.metric import CPU_PCT, DISK_IO, MEM_PCT, NET_IN, Family, Metric, Topic
-from fleetpulse.domain.rule import Compare, Operator, Override, RuleSet, Threshold
+from fleetpulse.domain.metric import Family, Topic
+from fleetpulse.domain.rule import Compare, RuleSet
 from fleetpulse.domain.window import WindowSpec
 
-_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
-_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
-
-def _host(value: str | None) -> str | None:
-    if not value:
-        return None
-    if not _HOST.fullmatch(value) or re.fullmatch(r"[^:]+:\d+", value):
-        raise ValueError("wanted a host name or IP address without a port (see broker.port)")
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError) as err:
-        raise ValueError("wanted an IANA zone such as UTC or Europe/Paris") from err
-    return value
-
-
-def _start_date(value: object) -> object:
-    if isinstance(value, str) and value not in ("yesterday", "today"):
-        try:
-            return dt.date.fromisoformat(value)
-        except ValueError as err:
-            raise ValueError("wanted yesterday, today or a date such as 2025-10-05") from err
-    return value
-
-
-def _decimal(value: object) -> Decimal:
-    if isinstance(value, Decimal):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("wanted a number")  # noqa: TRY004  pydantic catches ValueError only
-    return Decimal(str(value))
-
-
-def _label(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("wanted a label: one line of printable text")
-    return value
-
-
-def _topic_name(value: str) -> str:
-    if not _TOPIC.fullmatch(value):
-        raise ValueError("wanted a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
-    return value
-
-
-Host = Annotated[str | None, AfterValidator(_host)]
-Limit = Annotated[Decimal, BeforeValidator(_decimal), Field(ge=0, decimal_places=6)]
-Label = Annotated[str, AfterValidator(_label), Field(max_length=200)]
-TopicName = Annotated[str, AfterValidator(_topic_name)]
-Seconds = Annotated[int, Field(ge=0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class Hosts(_Section):
+class Hosts(Section):
     """Addresses of the four machines; None is not set."""
 
     producer: Host = "127.0.0.1"
@@ -90,13 +40,52 @@ class Hosts(_Section):
     consumer2: Host = "127.0.0.1"
 
 
-class BrokerPart(_Section):
+class BrokerPart(Section):
     """Where the broker listens."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 9092
 
 
-class Topics(_Section):
+class OverlayPart(Section):
+    """The VPN that joins the machines."""
+
+    network: Network = None
+
+
+class ZeroTierPart(Section):
+    """How to ask this machine's ZeroTier service."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 9993
+    token_file: OptionalPath = None
+
+
+class SecurityPart(Section):
+    """How roles and broker know each other; a file's path is relative to the settings file."""
+
+    tls: bool = False
+    ca_file: OptionalPath = None
+    certificate_file: OptionalPath = None
+    key_file: OptionalPath = None
+    user: UserName = None
+    password_file: OptionalPath = None
+    users_dir: OptionalPath = None
+    allow_plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together, one is missing")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together, one is missing")
+        for name in ("ca_file", "certificate_file", "users_dir"):
+            if getattr(self, name) is not None and not self.tls:
+                raise ValueError(f"{name} is set, but tls is false: set tls: true, or remove it")
+        if self.users_dir is not None and (self.ca_file is None or self.certificate_file is None):
+            raise ValueError("users_dir is set: a secured broker needs ca_file, certificate_file")
+        return self
+
+
+class Topics(Section):
     """Names and shape of the topics: one for each kind of record, and that of the windows."""
 
     cpu: TopicName = "topic-cpu"
@@ -120,13 +109,11 @@ class Topics(_Section):
         return str(getattr(self, topic.key))
 
 
-class TimePart(_Section):
+class TimePart(Section):
     """How timestamps are read and printed."""
 
-    date: Annotated[Literal["yesterday", "today"] | dt.date, BeforeValidator(_start_date)] = (
-        "yesterday"
-    )
-    zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    date: StartDate = "yesterday"
+    zone: ZoneName = "UTC"
     output: Annotated[TimeFormat, Field(strict=False)] = TimeFormat.AUTO
     max_skew_s: Seconds = 60
 
@@ -142,7 +129,7 @@ class TimePart(_Section):
         return today - dt.timedelta(days=1) if self.date == "yesterday" else today
 
 
-class WindowPart(_Section):
+class WindowPart(Section):
     """Size and place of the windows, and when a live one closes."""
 
     size_s: Annotated[int, Field(ge=1, le=86_400)] = 30
@@ -175,129 +162,32 @@ class WindowPart(_Section):
         return WindowSpec(size_ms, slide_ms, origin_ms, self.leading == "drop")
 
 
-class ThresholdPart(_Section):
-    """One limit: operator, number in the metric's unit, and the alert's label."""
-
-    op: Annotated[Operator, Field(strict=False)]
-    limit: Limit
-    label: Label
-
-
-class BothPart(_Section):
-    """The alert when both limits of a family are met in the same window."""
-
-    label: Label
-
-
-class OverridePart(_Section):
-    """What differs from the family's threshold for the servers of a glob."""
-
-    op: Annotated[Operator | None, Field(strict=False)] = None
-    limit: Limit | None = None
-    label: Label | None = None
-
-    def over(self, base: ThresholdPart) -> ThresholdPart:
-        """Return the threshold with what this override replaces."""
-        return ThresholdPart(
-            op=self.op or base.op,
-            limit=base.limit if self.limit is None else self.limit,
-            label=self.label or base.label,
-        )
-
-
-_Part = TypeVar("_Part", ThresholdPart, OverridePart)
-
-
-def _reachable(metric: Metric) -> AfterValidator:
-    def check(part: _Part) -> _Part:
-        if part.limit is None or part.limit < metric.highest:
-            return part
-        if part.limit == metric.highest and part.op is not Operator.ABOVE:
-            return part
-        raise ValueError(
-            f"limit {part.op or ''}{part.limit} cannot be met: "
-            f"{metric.name} goes from 0 to {metric.highest} {metric.unit}"
-        )
-
-    return AfterValidator(check)
-
-
-_CpuReachable: Final = _reachable(CPU_PCT)
-_MemReachable: Final = _reachable(MEM_PCT)
-_NetReachable: Final = _reachable(NET_IN)
-_DiskReachable: Final = _reachable(DISK_IO)
-
-
-class CpuMemOverride(_Section):
-    """Thresholds of cpu_mem for the servers of a glob."""
-
-    cpu_pct: Annotated[OverridePart, _CpuReachable] = OverridePart()
-    mem_pct: Annotated[OverridePart, _MemReachable] = OverridePart()
-
-
-class NetDiskOverride(_Section):
-    """Thresholds of net_disk for the servers of a glob."""
-
-    net_in: Annotated[OverridePart, _NetReachable] = OverridePart()
-    disk_io: Annotated[OverridePart, _DiskReachable] = OverridePart()
-
-
-class CpuMemRules(_Section):
-    """Rules for mean CPU and mean memory of a window."""
-
-    cpu_pct: Annotated[ThresholdPart, _CpuReachable] = ThresholdPart(
-        op=Operator.AT_LEAST, limit=Decimal(80), label="Performance spike suspected"
-    )
-    mem_pct: Annotated[ThresholdPart, _MemReachable] = ThresholdPart(
-        op=Operator.AT_LEAST, limit=Decimal(89), label="Memory saturation suspected"
-    )
-    both: BothPart = BothPart(label="Intense resource spike")
-    overrides: dict[str, CpuMemOverride] = {}
-
-
-class NetDiskRules(_Section):
-    """Rules for the highest inbound traffic and disk operations of a window."""
-
-    net_in: Annotated[ThresholdPart, _NetReachable] = ThresholdPart(
-        op=Operator.AT_LEAST, limit=Decimal(6100), label="Potential DDoS detection"
-    )
-    disk_io: Annotated[ThresholdPart, _DiskReachable] = ThresholdPart(
-        op=Operator.AT_LEAST, limit=Decimal(1800), label="Disk thrash warning"
-    )
-    both: BothPart = BothPart(label="Sustained load alert")
-    overrides: dict[str, NetDiskOverride] = {}
-
-
-class Rules(_Section):
-    """The rules of both families."""
-
-    cpu_mem: CpuMemRules = CpuMemRules()
-    net_disk: NetDiskRules = NetDiskRules()
-
-
-class RejectsPart(_Section):
+class RejectsPart(Section):
     """When so much input is bad that a consumer pauses."""
 
     max_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
     max_in_a_row: Annotated[int, Field(ge=1)] = 500
 
 
-class StreamPart(_Section):
+class StreamPart(Section):
     """How spark-stream runs."""
 
     master: str | None = None
     trigger_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     max_offsets_per_trigger: Annotated[int, Field(ge=1)] | None = 500_000
     shuffle_partitions: Annotated[int, Field(ge=1)] | None = None
-    checkpoint_dir: Annotated[Path | None, Field(strict=False)] = None
+    checkpoint_dir: OptionalPath = None
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings of all roles."""
 
     team_number: Annotated[int, Field(ge=1)] | None = None
     hosts: Hosts = Hosts()
     broker: BrokerPart = BrokerPart()
+    overlay: OverlayPart = OverlayPart()
+    zerotier: ZeroTierPart = ZeroTierPart()
+    security: SecurityPart = SecurityPart()
     topics: Topics = Topics()
     time: TimePart = TimePart()
     window: WindowPart = WindowPart()
@@ -332,21 +222,4 @@ class Settings(_Section):
 
     def rule_set(self, family: Family) -> RuleSet:
         """Return a family's rules as data."""
-        part: CpuMemRules | NetDiskRules = getattr(self.rules, family.name)
-        base = [getattr(part, metric.name) for metric in family.metrics]
-        overrides = []
-        for glob, override in part.overrides.items():
-            above = [getattr(override, metric.name) for metric in family.metrics]
-            parts = [one.over(other) for one, other in zip(above, base, strict=True)]
-            overrides.append(Override(glob, _thresholds(family, parts)))
-        return RuleSet(
-            family, _thresholds(family, base), part.both.label, self.compare, tuple(overrides)
-        )
-
-
-def _thresholds(family: Family, parts: Sequence[ThresholdPart]) -> tuple[Threshold, Threshold]:
-    first, second = (
-        Threshold(metric, part.op, int(part.limit.scaleb(6)), part.label)
-        for metric, part in zip(family.metrics, parts, strict=True)
-    )
-    return first, second
+        return self.rules.rule_set(family, self.compare)

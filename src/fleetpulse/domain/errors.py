@@ -2,8 +2,8 @@
 
 A message names where, what was found, what was wanted, and the next step: the user reads nothing
 else. Exit codes: 1 failure, 2 wrong use or settings, 69 an outside service is unreachable, 74 disk,
-75 already running, 78 damaged state, 79 data changed by someone else. 69 to 78 follow sysexits.h;
-79 is our own.
+75 already running, 77 an outside service refuses us, 78 damaged state, 79 data changed by someone
+else. 69 to 78 follow sysexits.h; 79 is our own.
 """
 
 from typing import ClassVar
@@ -33,6 +33,12 @@ class ServiceUnreachable(FleetpulseError):
 
     exit_code = 69
     retriable = True
+
+
+class AccessDenied(ServiceUnreachable):
+    """A broker refuses this machine's certificate, its user, or what that user asks for."""
+
+    exit_code = 77
 
 
 class DiskError(FleetpulseError):

@@ -17,6 +17,7 @@ from fleetpulse.domain.position import OnGap
 from fleetpulse.domain.reject import RejectLimit
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.sink import FileSpec, open_sink
+from fleetpulse.roles.access import kafka_access
 from fleetpulse.roles.locate import LOST_OFFSETS, Locator
 from fleetpulse.roles.pause import pause, reject_alarm
 from fleetpulse.roles.transfer import Transfer
@@ -62,7 +63,7 @@ def consume(
     """
     started_s = time.monotonic()
     name = CONSUMER_NAMES[family.name]
-    bootstrap = settings.bootstrap()
+    access = kafka_access(settings, say)
     tables = [FileSpec(record_file_name(one), table_header(one.metrics)) for one in family.topics]
     rejects_file = rejects_file_name(name)
     with open_sink(settings.output_dir, name, [*tables, FileSpec(rejects_file)]) as sink:
@@ -70,7 +71,7 @@ def consume(
             say(f"{file_name}: cut {size_bytes} bytes that an earlier run did not commit")
         files_before, counters_before = sink.files, dict(sink.counters)
         intake = _intake(settings, family)
-        consumer = LogConsumer(bootstrap, f"fleetpulse-{name}", list(intake.topics))
+        consumer = LogConsumer(access, f"fleetpulse-{name}", list(intake.topics))
         try:
             locator = Locator(consumer, sink, on_gap, stop, say)
             transfer = Transfer(locator, intake, rejects_file)

@@ -13,7 +13,7 @@ from fleetpulse.config import Settings
 from fleetpulse.domain.metric import FAMILIES, Topic
 from fleetpulse.domain.position import Partition
 from fleetpulse.domain.reject import RejectClass, RejectLimit
-from fleetpulse.edges.kafka.consumer import Fetched
+from fleetpulse.edges.kafka.fetched import Fetched
 from fleetpulse.engine import Closed, Engine, Liveness, Messages, Refusal, Windows
 
 # These are about the time of a valid record: they do not count against the reject limit.

@@ -18,6 +18,7 @@ from fleetpulse.domain.position import OnGap
 from fleetpulse.domain.text import duration_s
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.sink import Batch, FileSpec, open_sink
+from fleetpulse.roles.access import kafka_access
 from fleetpulse.roles.live import LiveWindows
 from fleetpulse.roles.locate import LOST_OFFSETS, Locator
 from fleetpulse.roles.pause import pause, reject_alarm
@@ -101,10 +102,11 @@ def monitor(
         where = str(settings.output_dir / f"{ROLE}.state.db")
         live = LiveWindows.of(settings, notes, time.time_ns() // 1_000_000, where)
         names = [settings.topics.name(topic) for topic in TOPICS]
-        consumer = LogConsumer(settings.bootstrap(), f"fleetpulse-{ROLE}", names)
+        access = kafka_access(settings, say)
+        consumer = LogConsumer(access, f"fleetpulse-{ROLE}", names)
         kept.callback(consumer.close)
         locator = Locator(consumer, sink, options.on_gap, stop, say, options.since_ms)
-        publisher = Publisher(settings, notes[_STREAM_NOTE].decode(), stop, say)
+        publisher = Publisher(settings, access, notes[_STREAM_NOTE].decode(), stop, say)
         kept.callback(publisher.close)
         outputs = Outputs(REJECTS_FILE, options.is_csv, options.is_published)
         release = Release(settings, sink, publisher, told, outputs, say)

@@ -14,6 +14,7 @@ from fleetpulse.domain.reject import RejectClass
 from fleetpulse.domain.replay import MAX_SPEED, Pace, Replay, Times, starting_at, within
 from fleetpulse.domain.sample import Sample, split
 from fleetpulse.edges.kafka.producer import DELIVERY_TIMEOUT_S, RecordProducer
+from fleetpulse.roles.access import kafka_access
 from fleetpulse.roles.source import Feed, Live, Source, default_speed, open_source
 
 CONNECT_TIMEOUT_S: Final = 30.0
@@ -60,13 +61,13 @@ def produce(
     """
     speed = _speed(source, replay)
     topic_names = {topic: settings.topics.name(topic) for topic in TOPICS}
-    bootstrap = settings.bootstrap()
+    access = kafka_access(settings, say)
     started_s = time.monotonic()
     sent = 0
     with open_source(settings, source, replay, stop, say) as feed:
-        producer = RecordProducer(bootstrap, topic_names, delivery_timeout_s)
+        producer = RecordProducer(access, topic_names, delivery_timeout_s)
         if producer.connect(connect_timeout_s, stop):
-            say(f"connected to broker {bootstrap}")
+            say(f"connected to broker {access.bootstrap}")
             try:
                 sent = _send(
                     producer, feed, _paced(_chosen(feed, replay), speed, stop), stop, progress
@@ -80,7 +81,7 @@ def produce(
         rejects=dict(feed.rejects),
         failures=producer.failures(),
         seconds=time.monotonic() - started_s,
-        error=_error(producer, feed, bootstrap),
+        error=_error(producer, feed, access.bootstrap),
     )
 
 

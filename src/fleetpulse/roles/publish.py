@@ -12,6 +12,7 @@ from typing import Final
 
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import ServiceUnreachable
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.topics import create_topics
 from fleetpulse.edges.kafka.window_log import WindowLog
 from fleetpulse.engine import Windows, published
@@ -29,6 +30,7 @@ class Publisher:
     """
 
     settings: Settings
+    access: KafkaAccess
     stream_id: str
     stop: Event
     say: Callable[[str], None]
@@ -74,10 +76,9 @@ class Publisher:
 
     def _attempt(self, number: int, windows: Sequence[Windows]) -> None:
         if self._log is None:
-            bootstrap = self.settings.bootstrap()
-            create_topics(bootstrap, [windows_topic(self.settings)], _TOPIC_TIMEOUT_S)
+            create_topics(self.access, [windows_topic(self.settings)], _TOPIC_TIMEOUT_S)
             name = self.settings.topics.windows
-            self._log = WindowLog(bootstrap, name, self.stream_id, self.stop)
+            self._log = WindowLog(self.access, name, self.stream_id, self.stop)
         if number < self._log.next_batch:
             return
         for part in windows:

@@ -17,6 +17,7 @@ from fleetpulse.codec.windows import format_windows
 from fleetpulse.config import Settings
 from fleetpulse.domain.metric import FAMILIES
 from fleetpulse.edges.files import atomic_writer
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.window_log import WindowLog
 from fleetpulse.edges.sink import FileSpec, open_sink
 from fleetpulse.edges.spark.checkpoint import StreamFolder
@@ -24,6 +25,7 @@ from fleetpulse.edges.spark.ledger import Ledger
 from fleetpulse.edges.spark.parquet import WindowFolder
 from fleetpulse.edges.spark.progress import StreamProgress
 from fleetpulse.edges.spark.session import open_session
+from fleetpulse.roles.access import kafka_access
 from fleetpulse.roles.analyze import SparkOptions
 from fleetpulse.roles.delivery import Delivery
 from fleetpulse.roles.refusals import REJECTS_FILE, ROLE, Refusals
@@ -78,14 +80,16 @@ def stream(
     A start goes on where the last one ended. Raises UsageError, ServiceUnreachable, AlreadyRunning,
     DiskError, DamagedState, DataChanged and FleetpulseError where Spark fails.
     """
-    check(settings)
+    access = kafka_access(settings, say)
+    check(settings, access)
     opened = open_session(session_options(settings, spark, say))
-    return stream_in(opened, settings, options, stop=stop, say=say, report=report)
+    return stream_in(opened, settings, access, options, stop=stop, say=say, report=report)
 
 
 def stream_in(
     opened: AbstractContextManager[SparkSession],
     settings: Settings,
+    access: KafkaAccess,
     options: StreamOptions,
     *,
     stop: Event,
@@ -102,7 +106,7 @@ def stream_in(
         folder = StreamFolder(settings.stream_path())
         folder.prepare()
         ledger = kept.enter_context(Ledger(folder.path / "ledger.db"))
-        log = WindowLog(settings.bootstrap(), settings.topics.windows, ledger.stream_id)
+        log = WindowLog(access, settings.topics.windows, ledger.stream_id)
         kept.callback(log.close)
         session = kept.enter_context(opened)
         say(f"Spark started in {time.monotonic() - started_s:.1f} s")
@@ -114,6 +118,7 @@ def stream_in(
         run = StreamRun(settings, options.until_idle_s, folder, delivery, stop, report)
         source = reading(
             settings,
+            access,
             is_from_beginning=options.is_from_beginning,
             is_gap_allowed=options.is_gap_allowed,
         )

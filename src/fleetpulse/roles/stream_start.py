@@ -6,6 +6,7 @@ from typing import Final
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.metric import FAMILIES, TOPICS
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.topics import create_topics, list_topics
 from fleetpulse.edges.spark.session import SessionOptions
 from fleetpulse.edges.spark.stream import Reading
@@ -17,7 +18,7 @@ from fleetpulse.roles.topics import windows_topic
 LOG_NAME: Final = "spark-stream.log"
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, access: KafkaAccess) -> None:
     """Make the windows topic where it is missing.
 
     Raises UsageError for settings that a stream cannot follow and where one of the four topics is
@@ -28,16 +29,15 @@ def check(settings: Settings) -> None:
             "window.origin is first_event, which only a batch job can know; set epoch or a number "
             "of seconds for spark-stream"
         )
-    bootstrap = settings.bootstrap()
-    found = {topic.name for topic in list_topics(bootstrap)}
+    found = {topic.name for topic in list_topics(access)}
     missing = [name for one in TOPICS if (name := settings.topics.name(one)) not in found]
     if missing:
         raise UsageError(
-            f"broker {bootstrap}: there is no topic {', '.join(missing)}; "
+            f"broker {access.bootstrap}: there is no topic {', '.join(missing)}; "
             "make them with: fleetpulse topics create"
         )
     if settings.topics.windows not in found:
-        create_topics(bootstrap, [windows_topic(settings)])
+        create_topics(access, [windows_topic(settings)])
 
 
 def session_options(
@@ -62,10 +62,12 @@ def session_options(
     return SessionOptions(log_path, java.home, spark.master or part.master, conf | dict(spark.conf))
 
 
-def reading(settings: Settings, *, is_from_beginning: bool, is_gap_allowed: bool) -> Reading:
+def reading(
+    settings: Settings, access: KafkaAccess, *, is_from_beginning: bool, is_gap_allowed: bool
+) -> Reading:
     """Return where and how the stream reads."""
     return Reading(
-        bootstrap=settings.bootstrap(),
+        kafka_settings=access.java_settings(),
         topic_names={topic: settings.topics.name(topic) for topic in TOPICS},
         zone=settings.time.tz,
         lateness_ms=settings.window.lateness_s * 1000,

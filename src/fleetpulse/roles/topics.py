@@ -1,6 +1,6 @@
 """The four topics as the settings want them: made, listed, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fleetpulse.config import Settings
@@ -12,24 +12,31 @@ from fleetpulse.edges.kafka.topics import (
     create_topics,
     list_topics,
 )
+from fleetpulse.roles.access import kafka_access
 
 _MS_PER_HOUR: Final = 3_600_000
 _NO_LIMIT_MS: Final = str(2**63 - 1)
 
 
-def create(settings: Settings, connect_timeout_s: float) -> Mapping[str, bool]:
+def create(
+    settings: Settings, connect_timeout_s: float, say: Callable[[str], None]
+) -> Mapping[str, bool]:
     """Make what is missing; return for each topic whether it was made now; errors of the edge."""
-    return create_topics(settings.bootstrap(), wanted(settings), connect_timeout_s)
+    return create_topics(kafka_access(settings, say), wanted(settings), connect_timeout_s)
 
 
-def found(settings: Settings, connect_timeout_s: float) -> tuple[TopicSpec, ...]:
+def found(
+    settings: Settings, connect_timeout_s: float, say: Callable[[str], None]
+) -> tuple[TopicSpec, ...]:
     """Return all topics of the broker but Kafka's own; errors of the edge."""
-    return list_topics(settings.bootstrap(), connect_timeout_s)
+    return list_topics(kafka_access(settings, say), connect_timeout_s)
 
 
-def check(settings: Settings, connect_timeout_s: float) -> tuple[TopicDifference, ...]:
+def check(
+    settings: Settings, connect_timeout_s: float, say: Callable[[str], None]
+) -> tuple[TopicDifference, ...]:
     """Return where the topics are not as wanted, empty when all is well; errors of the edge."""
-    return check_topics(settings.bootstrap(), wanted(settings), connect_timeout_s)
+    return check_topics(kafka_access(settings, say), wanted(settings), connect_timeout_s)
 
 
 def wanted(settings: Settings) -> tuple[TopicSpec, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 from fleetpulse.codec.intake import Intake
 from fleetpulse.codec.table import record_file_name
 from fleetpulse.domain.position import Partition, Position
-from fleetpulse.edges.kafka.consumer import Fetched
+from fleetpulse.edges.kafka.fetched import Fetched
 from fleetpulse.edges.sink import Batch, Lines
 from fleetpulse.roles.locate import Locator
 

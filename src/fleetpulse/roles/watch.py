@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleetpulse.domain.position import Partition, Position
-from fleetpulse.edges.kafka.consumer import Fetched
+from fleetpulse.edges.kafka.fetched import Fetched
 from fleetpulse.roles.live import Drained, LiveWindows
 from fleetpulse.roles.locate import Locator
 from fleetpulse.roles.release import Release

@@ -1,4 +1,4 @@
-"""A broker's address: whether this machine can serve it, and what to check when none answers."""
+"""A broker's address: whether this machine can serve it, and whether something answers there."""
 
 import contextlib
 import errno
@@ -6,7 +6,7 @@ import socket
 
 import psutil
 
-from fleetpulse.domain.errors import FleetpulseError, ServiceUnreachable, UsageError
+from fleetpulse.domain.errors import FleetpulseError, UsageError
 
 
 def check_address(host: str, port: int) -> None:
@@ -47,15 +47,6 @@ def accepts(host: str, port: int, timeout_s: float) -> bool:
     except OSError:
         return False
     return True
-
-
-def unreachable(bootstrap: str, reason: str) -> ServiceUnreachable:
-    """Return the error for a broker that does not answer, with what to check."""
-    return ServiceUnreachable(
-        f"broker {bootstrap}: {reason}; check that it runs (fleetpulse broker status), that "
-        "hosts.broker and broker.port are right, that its advertised listener is an address that "
-        "this machine reaches, and that the VPN is up"
-    )
 
 
 def _address_error(host: str, port: int, err: OSError) -> FleetpulseError:

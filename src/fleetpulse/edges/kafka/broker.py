@@ -8,8 +8,8 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,20 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from fleetpulse.domain.errors import AlreadyRunning
+from fleetpulse.domain.secret import Secret
+from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 from fleetpulse.edges.kafka.address import accepts, check_address, free_port
-from fleetpulse.edges.kafka.broker_folder import UMASK, BrokerFolder
-from fleetpulse.edges.kafka.survey import silent_logger
+from fleetpulse.edges.kafka.broker_folder import (
+    SECURED_NAMES,
+    UMASK,
+    BrokerFolder,
+    BrokerProcess,
+    Listeners,
+)
+from fleetpulse.edges.kafka.grants import Grant, reload_certificate, set_grants, set_users
+from fleetpulse.edges.kafka.tls import Tls
 
+NODE_ID: Final = 1
 START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
@@ -31,8 +41,25 @@ _STOPPED_CODES: Final = (0, 143, -15)
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerSecurity:
+    """Whom a secured broker lets in, and to what.
+
+    `tls` names its authority and, in one file, its key and certificate. `names` are the users that
+    are ours to set: each has a password here or is let in no more.
+    """
+
+    tls: Tls
+    passwords: Mapping[str, Secret]
+    names: tuple[str, ...]
+    grants: tuple[Grant, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerSpec:
-    """The broker to run: where clients reach it, its data folder, and what to run it with."""
+    """The broker to run: where clients reach it, its data folder, and what to run it with.
+
+    Without `security` it lets everybody in.
+    """
 
     host: str
     port: int
@@ -40,6 +67,7 @@ class BrokerSpec:
     java: Path
     class_path: tuple[Path, ...]
     heap_mb: int = 512
+    security: BrokerSecurity | None = None
 
     @property
     def address(self) -> str:
@@ -61,19 +89,21 @@ class BrokerStatus:
 def start(spec: BrokerSpec, say: Callable[[str], None], timeout_s: float = START_TIMEOUT_S) -> bool:
     """Start the broker as a process of its own; return True once it answers.
 
-    Returns False, and leaves it alone, when this folder's broker runs already. Raises UsageError
-    for an address that cannot be served, DiskError, AlreadyRunning while somebody else starts it,
-    and FleetpulseError with the end of its log where it dies or does not answer in time.
+    Returns False when this folder's broker runs already; users, permissions and certificate of a
+    secured one are set again then, and nothing else of it is touched. Raises UsageError for an
+    address that cannot be served, DiskError, AlreadyRunning while somebody else starts it, and
+    FleetpulseError with the end of its log where it dies or does not answer in time.
     """
     folder = BrokerFolder.at(spec.data_dir)
     with folder.launching():
-        if _running(folder) is not None:
+        if (noted := _running(folder)) is not None:
+            _renew(spec, noted)
             return False
-        _prepare(spec, folder, say)
+        listeners = _prepare(spec, folder, say)
         pid = _spawn_detached(spec, folder)
         try:
-            folder.write_process(pid, spec.address)
-            _await_answer(spec, folder, lambda: _is_alive(pid), timeout_s)
+            folder.write_process(BrokerProcess(pid, spec.address, listeners.internal))
+            _await_answer(spec, listeners, folder, lambda: _is_alive(pid), timeout_s)
         except BaseException:
             _end(pid, folder, STOP_TIMEOUT_S)
             folder.forget_process(pid)
@@ -84,22 +114,20 @@ def start(spec: BrokerSpec, say: Callable[[str], None], timeout_s: float = START
 @contextlib.contextmanager
 def running(
     spec: BrokerSpec, say: Callable[[str], None], timeout_s: float = START_TIMEOUT_S
-) -> Iterator[Callable[[], bool]]:
+) -> Iterator["RunningBroker"]:
     """Run the broker as a child of this process, from its first answer to the context's end.
 
-    Gives a function that returns whether it still runs: False after it was stopped from outside.
-    Raises as `start`, and AlreadyRunning when this folder's broker runs already; the function
-    raises FleetpulseError where the broker died.
+    Raises as `start`, and AlreadyRunning when this folder's broker runs already.
     """
     folder = BrokerFolder.at(spec.data_dir)
     with contextlib.ExitStack() as launch:
         launch.enter_context(folder.launching())
-        if (pid := _running(folder)) is not None:
+        if (noted := _running(folder)) is not None:
             raise AlreadyRunning(
-                f"{folder.path}: its broker already runs as process {pid}; stop it with: "
+                f"{folder.path}: its broker already runs as process {noted.pid}; stop it with: "
                 "fleetpulse broker stop"
             )
-        _prepare(spec, folder, say)
+        listeners = _prepare(spec, folder, say)
         with folder.output() as output:
             process = subprocess.Popen(  # noqa: S603  our own Java and arguments
                 _command(spec, folder),
@@ -111,10 +139,11 @@ def running(
                 start_new_session=True,
             )
         try:
-            folder.write_process(process.pid, spec.address)
-            _await_answer(spec, folder, lambda: process.poll() is None, timeout_s)
+            noted = BrokerProcess(process.pid, spec.address, listeners.internal)
+            folder.write_process(noted)
+            _await_answer(spec, listeners, folder, lambda: process.poll() is None, timeout_s)
             launch.close()
-            yield lambda: _still_runs(process, folder)
+            yield RunningBroker(process, folder, noted)
         finally:
             process.terminate()
             try:
@@ -131,32 +160,88 @@ def stop(data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     It gets `timeout_s` for an orderly end and is killed then; acknowledged messages survive both.
     """
     folder = BrokerFolder.at(data_dir)
-    pid = _running(folder)
-    if pid is None:
+    noted = _running(folder)
+    if noted is None:
         return False
-    _end(pid, folder, timeout_s)
-    folder.forget_process(pid)
+    _end(noted.pid, folder, timeout_s)
+    folder.forget_process(noted.pid)
     return True
 
 
-def status(data_dir: Path, probe_timeout_s: float = _PROBE_TIMEOUT_S) -> BrokerStatus:
-    """Return whether the folder's broker runs, and whether it answers within `probe_timeout_s`."""
+def status(
+    data_dir: Path, tls: Tls | None = None, probe_timeout_s: float = _PROBE_TIMEOUT_S
+) -> BrokerStatus:
+    """Return whether the folder's broker runs, and whether it answers within `probe_timeout_s`.
+
+    A secured broker is asked with the certificate of `tls`; without one it is enough that it
+    accepts connections.
+    """
     folder = BrokerFolder.at(data_dir)
-    noted = folder.read_process()
-    if noted is None or not _is_broker(noted[0], folder):
+    noted = _running(folder)
+    if noted is None:
         return BrokerStatus(folder.path, folder.log_path, None, None, is_answering=False)
-    pid, address = noted
-    is_answering = _answers(address, probe_timeout_s)
-    return BrokerStatus(folder.path, folder.log_path, pid, address, is_answering)
+    if noted.internal and (tls is None or tls.certificate_file is None):
+        host, _, port = noted.internal.rpartition(":")
+        is_answering = accepts(host, int(port), probe_timeout_s)
+    else:
+        is_answering = _answers(_own_access(noted, tls), probe_timeout_s)
+    return BrokerStatus(folder.path, folder.log_path, noted.pid, noted.address, is_answering)
 
 
-def _prepare(spec: BrokerSpec, folder: BrokerFolder, say: Callable[[str], None]) -> None:
+class RunningBroker:
+    """A broker that runs as a child of this process."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", folder: BrokerFolder, noted: BrokerProcess
+    ) -> None:
+        """Take over a broker that answers."""
+        self._process = process
+        self._folder = folder
+        self._noted = noted
+
+    def is_running(self) -> bool:
+        """Return whether it still runs: False after it was stopped from outside.
+
+        Raises FleetpulseError where it died.
+        """
+        return _still_runs(self._process, self._folder)
+
+    def renew(self, spec: BrokerSpec) -> None:
+        """Set users, permissions and certificate again; raises ServiceUnreachable."""
+        _renew(spec, self._noted)
+
+
+def _renew(spec: BrokerSpec, noted: BrokerProcess) -> None:
+    security = spec.security
+    if security is None or noted.internal is None:
+        return
+    access = _own_access(noted, security.tls)
+    reload_certificate(access, NODE_ID, SECURED_NAMES)
+    set_users(access, security.passwords, security.names)
+    set_grants(access, security.grants, security.names)
+
+
+def _own_access(noted: BrokerProcess, tls: Tls | None) -> KafkaAccess:
+    """Return how this machine itself reaches its broker."""
+    return KafkaAccess(noted.internal, tls) if noted.internal else KafkaAccess(noted.address)
+
+
+def _prepare(spec: BrokerSpec, folder: BrokerFolder, say: Callable[[str], None]) -> Listeners:
     check_address(spec.host, spec.port)
-    folder.write_settings(spec.address, free_port())
+    listeners = Listeners(spec.address, free_port())
+    if spec.security:
+        listeners = replace(
+            listeners,
+            internal=f"127.0.0.1:{free_port()}",
+            ca_file=spec.security.tls.ca_file,
+            identity_file=spec.security.tls.certificate_file,
+        )
+    folder.write_settings(listeners)
     if not folder.is_formatted():
         say(f"formatting {folder.messages_path}")
         folder.format(spec.java, _class_path(spec))
     say(f"starting Kafka on {spec.address}")
+    return listeners
 
 
 def _class_path(spec: BrokerSpec) -> str:
@@ -191,23 +276,30 @@ def _spawn_detached(spec: BrokerSpec, folder: BrokerFolder) -> int:
 
 
 def _await_answer(
-    spec: BrokerSpec, folder: BrokerFolder, is_alive: Callable[[], bool], timeout_s: float
+    spec: BrokerSpec,
+    listeners: Listeners,
+    folder: BrokerFolder,
+    is_alive: Callable[[], bool],
+    timeout_s: float,
 ) -> None:
+    noted = BrokerProcess(0, spec.address, listeners.internal)
+    own = _own_access(noted, spec.security.tls if spec.security else None)
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
         if not is_alive():
             raise folder.failure("the broker ended while it started")
         # Asking before it listens would only make the client wait longer between its attempts.
-        if accepts(spec.host, spec.port, _PROBE_TIMEOUT_S) and _answers(
-            spec.address, _PROBE_TIMEOUT_S
-        ):
+        if accepts(spec.host, spec.port, _PROBE_TIMEOUT_S) and _answers(own, _PROBE_TIMEOUT_S):
+            if spec.security:
+                set_users(own, spec.security.passwords, spec.security.names)
+                set_grants(own, spec.security.grants, spec.security.names)
             return
         time.sleep(_POLL_S)
     raise folder.failure(f"the broker did not answer within {timeout_s:g} s and was stopped")
 
 
-def _answers(address: str, timeout_s: float) -> bool:
-    client = AdminClient({"bootstrap.servers": address, "log_level": 0}, logger=silent_logger)
+def _answers(access: KafkaAccess, timeout_s: float) -> bool:
+    client = access.client(AdminClient, {}, ClientErrors(access).note)
     try:
         return bool(client.list_topics(timeout=timeout_s).brokers)
     except KafkaException:
@@ -223,9 +315,9 @@ def _still_runs(process: "subprocess.Popen[bytes]", folder: BrokerFolder) -> boo
     raise folder.failure(f"the broker ended by itself (exit {code})")
 
 
-def _running(folder: BrokerFolder) -> int | None:
+def _running(folder: BrokerFolder) -> BrokerProcess | None:
     noted = folder.read_process()
-    return noted[0] if noted and _is_broker(noted[0], folder) else None
+    return noted if noted and _is_broker(noted.pid, folder) else None
 
 
 def _is_broker(pid: int, folder: BrokerFolder) -> bool:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,12 +34,8 @@ _SERVER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=CLIENT://{address},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=CLIENT://{address}
-inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={messages}
+{listeners}log.dirs={messages}
 auto.create.topics.enable=false
 default.replication.factor=1
 min.insync.replicas=1
@@ -59,6 +55,37 @@ broker.session.timeout.ms=3000
 # The default of 128 MB would be a quarter of the heap, for topics that are hardly ever compacted.
 log.cleaner.dedupe.buffer.size=16777216
 """
+# Clients see the address of the settings; all else listens on loopback alone.
+_OPEN_LISTENERS: Final = """\
+listeners=CLIENT://{address},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENT://{address}
+inter.broker.listener.name=CLIENT
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+"""
+# A client shows a certificate of ours and logs in. The broker itself, and who sets its users, shows
+# the certificate `broker` on INTERNAL: no password is needed before there are users.
+_SECURED_LISTENERS: Final = """\
+listeners=CLIENT://{address},INTERNAL://{internal},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENT://{address},INTERNAL://{internal}
+inter.broker.listener.name=INTERNAL
+listener.security.protocol.map=CLIENT:SASL_SSL,INTERNAL:SSL,CONTROLLER:SSL
+listener.name.client.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.client.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+super.users=User:broker;User:admin
+ssl.principal.mapping.rules=RULE:^CN=([^,]+)(,.*)?$/$1/
+ssl.enabled.protocols=TLSv1.3
+"""
+_SECURED_LISTENER: Final = """\
+listener.name.{name}.ssl.client.auth=required
+listener.name.{name}.ssl.keystore.type=PEM
+listener.name.{name}.ssl.keystore.location={identity}
+listener.name.{name}.ssl.truststore.type=PEM
+listener.name.{name}.ssl.truststore.location={ca}
+"""
+SECURED_NAMES: Final = ("CLIENT", "INTERNAL", "CONTROLLER")
 _LOG4J_PROPERTIES: Final = """\
 # Made by fleetpulse at every start of the broker; changes here are lost.
 status=error
@@ -76,6 +103,45 @@ appender.file.policies.size.size=10MB
 appender.file.strategy.type=DefaultRolloverStrategy
 appender.file.strategy.max=3
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where a broker listens: for clients, for the controller, and, secured, for itself.
+
+    `address` and `internal` are `host:port`; `internal`, `ca_file` and `identity_file` (PEM with
+    key and certificate) are None for an open broker.
+    """
+
+    address: str
+    controller_port: int
+    internal: str | None = None
+    ca_file: Path | None = None
+    identity_file: Path | None = None
+
+    def properties(self) -> str:
+        """Return Kafka's settings for them."""
+        if self.internal is None or self.ca_file is None or self.identity_file is None:
+            return _OPEN_LISTENERS.format(
+                address=self.address, controller_port=self.controller_port
+            )
+        shared = _SECURED_LISTENERS.format(
+            address=self.address, internal=self.internal, controller_port=self.controller_port
+        )
+        identity, ca = _escaped(self.identity_file.absolute()), _escaped(self.ca_file.absolute())
+        return shared + "".join(
+            _SECURED_LISTENER.format(name=name.lower(), identity=identity, ca=ca)
+            for name in SECURED_NAMES
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerProcess:
+    """A broker's process as its folder notes it; `internal` is None for an open broker."""
+
+    pid: int
+    address: str
+    internal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +207,17 @@ class BrokerFolder:
         finally:
             os.close(descriptor)
 
-    def write_settings(self, address: str, controller_port: int) -> None:
-        """Write the settings of a broker on `address`; UsageError or DiskError where not."""
+    def write_settings(self, listeners: Listeners) -> None:
+        """Write the settings of a broker that listens so; UsageError or DiskError where not."""
         if "," in str(self.path):
             raise UsageError(
                 f"{self.path}: Kafka takes a comma for the end of a path; choose another folder "
                 "with --data"
             )
         settings = _SERVER_PROPERTIES.format(
-            address=address, controller_port=controller_port, messages=_escaped(self.messages_path)
+            controller_port=listeners.controller_port,
+            listeners=listeners.properties(),
+            messages=_escaped(self.messages_path),
         )
         try:
             self.messages_path.mkdir(exist_ok=True)
@@ -197,23 +265,25 @@ class BrokerFolder:
         finally:
             os.close(descriptor)
 
-    def write_process(self, pid: int, address: str) -> None:
+    def write_process(self, process: BrokerProcess) -> None:
         """Note the broker's process; DiskError where that fails."""
         partial = self.process_path.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps({"pid": pid, "address": address}), encoding="utf-8")
+            partial.write_text(json.dumps(asdict(process)), encoding="utf-8")
             partial.replace(self.process_path)
         except OSError as err:
             raise self.disk_error(err) from err
 
-    def read_process(self) -> tuple[int, str] | None:
-        """Return the noted process id and address, or None; DamagedState where it is unreadable."""
+    def read_process(self) -> BrokerProcess | None:
+        """Return the noted process, or None; DamagedState where the note is unreadable."""
         try:
             content = json.loads(self.process_path.read_text(encoding="utf-8"))
-            return int(content["pid"]), str(content["address"])
+            return BrokerProcess(
+                int(content["pid"]), str(content["address"]), content.get("internal")
+            )
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError) as err:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
             raise DamagedState(
                 f"{self.process_path}: wanted the broker's process id and address, cannot read "
                 f"it ({err}); if no broker runs, delete this file"
@@ -222,7 +292,7 @@ class BrokerFolder:
     def forget_process(self, pid: int) -> None:
         """Remove the note about a process that has ended."""
         noted = self.read_process()
-        if noted and noted[0] == pid:
+        if noted and noted.pid == pid:
             self.process_path.unlink(missing_ok=True)
 
     def failure(self, what: str) -> FleetpulseError:

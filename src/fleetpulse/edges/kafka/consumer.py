@@ -5,28 +5,29 @@ Memory is bounded by what the client queues: a poll takes what is there and does
 """
 
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby, repeat
 from operator import is_
 from threading import Thread
-from typing import Final, Protocol, cast, overload
+from typing import Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fleetpulse.domain.errors import ServiceUnreachable
 from fleetpulse.domain.position import (
-    LastRecord,
     LogFacts,
     Partition,
     Position,
     needs_fingerprint,
 )
-from fleetpulse.edges.kafka.survey import MISSING, TopicSurvey, silent_logger
+from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
+from fleetpulse.edges.kafka.fetched import ConsumedMessage, Fetched, fingerprint
+from fleetpulse.edges.kafka.survey import MISSING, TopicSurvey
 
 _END_TIMEOUT_S: Final = 3.0
 _CLOSE_S: Final = 1.0
+_FILES_EVERY_S: Final = 2.0
 _MOST_MESSAGES: Final = 10_000
 _PROBE_MESSAGES: Final = 10
 # The client counts bytes of messages alone, its own part of a small one is several times that. It
@@ -45,85 +46,13 @@ _BROKEN: Final = MISSING | {
 }
 
 
-class _Message(Protocol):
-    """A message as the client gives it: place, time and value are never None once consumed."""
-
-    def error(self) -> KafkaError | None: ...
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def leader_epoch(self) -> int | None: ...
-    def timestamp(self) -> tuple[int, int]: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
+# Called once a message: the method itself, without the search for it.
+_error = cast("Callable[[ConsumedMessage], KafkaError | None]", Message.error)
 
 
-# Called once a message: the methods themselves, without the search for them.
-_error = cast("Callable[[_Message], KafkaError | None]", Message.error)
-_value = cast("Callable[[_Message], bytes | None]", Message.value)
-
-
-class _Offsets(Sequence[int]):
-    """The offsets of messages."""
-
-    def __init__(self, messages: Sequence[_Message]) -> None:
-        self._messages = messages
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    @overload
-    def __getitem__(self, place: int) -> int: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[int]: ...
-    def __getitem__(self, place: int | slice) -> int | Sequence[int]:
-        if isinstance(place, slice):
-            return _Offsets(self._messages[place])
-        return self._messages[place].offset()
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Messages of one partition in the order of their offsets; `end` is the log's end, if reached.
-
-    Offsets may have holes: aborted records and transaction markers are not messages.
-    """
-
-    partition: Partition
-    messages: Sequence[_Message]
-    end: int | None
-
-    @property
-    def offsets(self) -> Sequence[int]:
-        """The offset of each message; asked for only where somebody wants one."""
-        return _Offsets(self.messages)
-
-    @property
-    def payloads(self) -> list[bytes | None]:
-        """The value of each message, None for one without."""
-        return list(map(_value, self.messages))
-
-    def position_after(self, taken: int, before: Position) -> Position:
-        """Return the position once the first `taken` messages are done."""
-        after = before
-        if taken:
-            message = self.messages[taken - 1]
-            after = replace(
-                before,
-                # The committed offset is the next one to read, hence + 1.
-                next_offset=message.offset() + 1,
-                leader_epoch=message.leader_epoch(),
-                last=LastRecord(message.offset(), _fingerprint(message)),
-            )
-        if taken == len(self.messages) and self.end is not None:
-            after = replace(after, next_offset=max(after.next_offset, self.end))
-        return after
-
-
-def client_settings(bootstrap: str, group_id: str) -> dict[str, str | int | bool]:
+def client_settings(group_id: str) -> dict[str, str | int | bool]:
     """Return how the client library is to read."""
     return {
-        "bootstrap.servers": bootstrap,
         "client.id": group_id,
         "group.id": group_id,
         "enable.auto.commit": False,
@@ -141,7 +70,6 @@ def client_settings(bootstrap: str, group_id: str) -> dict[str, str | int | bool
         "queued.max.messages.kbytes": _QUEUE_KB,
         "fetch.max.bytes": _ANSWER_BYTES,
         "fetch.message.max.bytes": _PARTITION_BYTES,
-        "log_level": 0,
     }
 
 
@@ -151,23 +79,19 @@ class LogConsumer:
     `lag_error` is the last failed commit of offsets to Kafka. Not for use by several threads.
     """
 
-    def __init__(self, bootstrap: str, group_id: str, topic_names: Sequence[str]) -> None:
-        """Prepare a client; it connects in the background."""
+    def __init__(self, access: KafkaAccess, group_id: str, topic_names: Sequence[str]) -> None:
+        """Prepare a client; it connects in the background. Raises UsageError for its files."""
         self.lag_error: str | None = None
-        self._survey = TopicSurvey(bootstrap, group_id, topic_names)
+        self._access = access
+        self._group_id = group_id
+        self._topic_names = tuple(topic_names)
         self._is_broken = False
         self._has_more = False
         self._next: dict[Partition, int] = {}
         self._at_end: set[Partition] = set()
         self._paused: set[Partition] = set()
-        self._client = Consumer(
-            {
-                **client_settings(bootstrap, group_id),
-                "error_cb": self._on_error,
-                "on_commit": self._on_commit,
-            },
-            logger=silent_logger,
-        )
+        self._errors = ClientErrors(access)
+        self._open()
 
     @property
     def outage(self) -> str | None:
@@ -177,7 +101,7 @@ class LogConsumer:
     @property
     def must_survey(self) -> bool:
         """Whether the logs may differ from the last survey: survey and assign again."""
-        return self._is_broken or self._survey.has_changed
+        return self._is_broken or self._survey.has_changed or self._must_reopen()
 
     def survey(
         self, known: Mapping[Partition, Position], timeout_s: float
@@ -185,10 +109,13 @@ class LogConsumer:
         """Return what the broker says of every partition of the topics.
 
         `known` are the positions whose last record is looked at; `timeout_s` is for each of the
-        questions. Reading stops until the next
-        `assign`. Raises ServiceUnreachable, naming what to check, where the broker does not answer
-        or a topic is missing.
+        questions. Reading stops until the next `assign`. Certificates and password are read again
+        where their files were replaced. Raises ServiceUnreachable, naming what to check, where the
+        broker does not answer or a topic is missing, and UsageError for the files.
         """
+        if self._access.stamp() != self._stamp:
+            self.close()
+            self._open()
         self._client.unassign()
         self._next = {}
         topic_ids = self._survey.partitions(timeout_s)
@@ -245,7 +172,7 @@ class LogConsumer:
         if messages:
             messages += self._consume(_MOST_MESSAGES, gather_s)
         self._has_more = len(messages) > _MOST_MESSAGES
-        groups: dict[tuple[str, int], list[_Message]] = {}
+        groups: dict[tuple[str, int], list[ConsumedMessage]] = {}
         ends: dict[tuple[str, int], int] = {}
         if not all(map(is_, map(_error, messages), repeat(None))):
             ends = self._heeded([one for one in messages if one.error() is not None])
@@ -310,10 +237,24 @@ class LogConsumer:
         closing.start()
         closing.join(_CLOSE_S)
 
-    def _consume(self, most: int, timeout_s: float) -> list[_Message]:
-        return cast("list[_Message]", self._client.consume(most, timeout_s))
+    def _open(self) -> None:
+        self._stamp = self._access.stamp()
+        self._stamped_s = time.monotonic()
+        self._survey = TopicSurvey(self._access, self._group_id, self._topic_names)
+        settings = {**client_settings(self._group_id), "on_commit": self._on_commit}
+        self._client = self._access.client(Consumer, settings, self._on_error)
 
-    def _heeded(self, errors: Iterable[_Message]) -> dict[tuple[str, int], int]:
+    def _must_reopen(self) -> bool:
+        """Tell whether certificates or password were replaced; looks every few seconds."""
+        if time.monotonic() - self._stamped_s < _FILES_EVERY_S:
+            return False
+        self._stamped_s = time.monotonic()
+        return self._access.stamp() != self._stamp
+
+    def _consume(self, most: int, timeout_s: float) -> list[ConsumedMessage]:
+        return cast("list[ConsumedMessage]", self._client.consume(most, timeout_s))
+
+    def _heeded(self, errors: Iterable[ConsumedMessage]) -> dict[tuple[str, int], int]:
         """Note what the client reports, and return the ends of logs that it reached."""
         ends = {}
         for message in errors:
@@ -343,13 +284,13 @@ class LogConsumer:
                 error = message.error()
                 if error is None:
                     if asked.pop(partition, None) == message.offset():
-                        found[partition] = _fingerprint(message)
+                        found[partition] = fingerprint(message)
                 elif error.code() == _END or error.code() in _BROKEN:
                     asked.pop(partition, None)
         return found
 
     def _fetched(
-        self, partition: Partition, messages: list[_Message], end: int | None
+        self, partition: Partition, messages: list[ConsumedMessage], end: int | None
     ) -> Fetched | None:
         expected = self._next.get(partition)
         if expected is None:
@@ -370,20 +311,13 @@ class LogConsumer:
         return Fetched(partition, messages, end)
 
     def _on_error(self, error: KafkaError) -> None:
+        self._errors.note(error)
         if error.code() == _ALL_DOWN:
-            self._survey.outage = str(error.str())
+            self._survey.outage = self._errors.outage(str(error.str()))
 
     def _on_commit(self, error: KafkaError | None, _: Sequence[TopicPartition]) -> None:
         self.lag_error = str(error.str()) if error is not None else None
 
 
-def _place(message: _Message) -> tuple[str, int]:
+def _place(message: ConsumedMessage) -> tuple[str, int]:
     return message.topic(), message.partition()
-
-
-def _fingerprint(message: _Message) -> int:
-    """Return the CRC-32 of key, value and timestamp."""
-    _, timestamp_ms = message.timestamp()
-    crc = zlib.crc32(message.key() or b"")
-    crc = zlib.crc32(message.value() or b"", crc)
-    return zlib.crc32(str(timestamp_ms).encode(), crc)

@@ -4,7 +4,6 @@ Memory is bounded: when the queue is full, `send` waits for the broker. A messag
 (the broker drops what the client repeats) or counted as failed; none vanishes.
 """
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +16,12 @@ from fleetpulse.codec.message import encode_message
 from fleetpulse.domain.errors import ServiceUnreachable, UsageError
 from fleetpulse.domain.metric import Topic
 from fleetpulse.domain.sample import Record
+from fleetpulse.edges.kafka.access import (
+    ClientErrors,
+    KafkaAccess,
+    unreachable_brokers,
+    wrong_advertised,
+)
 
 # The client's own queue: about 150,000 messages, a few seconds of a fast dataset.
 QUEUE_KB: Final = 16 * 1024
@@ -29,21 +34,14 @@ _WAIT_S: Final = 0.1
 _METADATA_TIMEOUT_S: Final = 1.0
 # A topic that was just created takes a moment until every client can see it.
 _NEW_TOPIC_S: Final = 5.0
-_NO_ANSWER: Final = "no answer"
-
-# The client writes to stderr by itself unless it is given a logger; what it says reaches the user
-# as the reason in our own messages instead.
-_silent = logging.getLogger("fleetpulse.edges.kafka.client")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
+_FILES_EVERY_S: Final = 2.0
 
 
 def client_settings(
-    bootstrap: str, delivery_timeout_s: float = DELIVERY_TIMEOUT_S, queue_kb: int = QUEUE_KB
+    delivery_timeout_s: float = DELIVERY_TIMEOUT_S, queue_kb: int = QUEUE_KB
 ) -> dict[str, str | int | bool]:
     """Return how the client library is to send."""
     return {
-        "bootstrap.servers": bootstrap,
         "client.id": "fleetpulse-producer",
         "enable.idempotence": True,
         "acks": "all",
@@ -58,7 +56,6 @@ def client_settings(
         "reconnect.backoff.max.ms": 2000,
         "allow.auto.create.topics": False,
         "delivery.report.only.error": True,
-        "log_level": 0,
     }
 
 
@@ -71,49 +68,44 @@ class RecordProducer:
 
     def __init__(
         self,
-        bootstrap: str,
+        access: KafkaAccess,
         topic_names: Mapping[Topic, str],
         delivery_timeout_s: float = DELIVERY_TIMEOUT_S,
         queue_kb: int = QUEUE_KB,
     ) -> None:
-        """Prepare a client; it connects in the background."""
-        self._bootstrap = bootstrap
+        """Prepare a client; it connects in the background. Raises UsageError for its files."""
+        self._access = access
+        self._queue_kb = queue_kb
         self._topic_names = dict(topic_names)
         self._delivery_timeout_s = delivery_timeout_s
         self._sent: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self.failed = 0
         self._reasons: Counter[str] = Counter()
-        self._last_error = _NO_ANSWER
-        self._advertised = bootstrap
+        self._errors = ClientErrors(access)
+        self._brokers: list[tuple[str, int]] = []
         self._stop_deadline_s: float | None = None
         self._until_poll = _POLL_EVERY
         self.fatal: str | None = None
-        self._client = Producer(
-            {
-                **client_settings(bootstrap, delivery_timeout_s, queue_kb),
-                "on_delivery": self._on_failure,
-                "error_cb": self._on_error,
-            },
-            logger=_silent,
-        )
+        self._client, self._stamp, self._stamped_s = self._opened()
 
     def connect(self, timeout_s: float, stop: Event) -> bool:
         """Wait until the broker answers and has every topic; False when `stop` is set meanwhile.
 
-        Raises ServiceUnreachable after `timeout_s`, and UsageError where topics are missing.
+        Raises ServiceUnreachable after `timeout_s`, or at once where the broker sends its clients
+        to an address that this machine cannot reach, and UsageError where topics are missing.
         """
         deadline_s = time.monotonic() + timeout_s
         missing: list[str] = []
         while not stop.is_set():
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise self._no_topics(missing) if missing else self._unreachable(timeout_s)
+                raise self._no_topics(missing) if missing else self._no_answer(timeout_s)
             found = self._topics_found(min(left_s, _METADATA_TIMEOUT_S))
             if found is not None:
                 missing = [name for name in self._topic_names.values() if name not in found]
                 if not missing:
-                    return True
+                    return self._is_reachable()
                 deadline_s = min(deadline_s, time.monotonic() + _NEW_TOPIC_S)
             stop.wait(_WAIT_S)
         return False
@@ -145,9 +137,19 @@ class RecordProducer:
             self.serve()
 
     def serve(self) -> None:
-        """Take in the acknowledgements and errors that have arrived; call it now and then."""
+        """Take in the acknowledgements and errors that have arrived; call it now and then.
+
+        Certificates and password are read again where their files were replaced; what was sent
+        before is waited for, so that the order of a server's messages stays.
+        """
         self._until_poll = _POLL_EVERY
         self._client.poll(0)
+        if time.monotonic() - self._stamped_s < _FILES_EVERY_S:
+            return
+        self._stamped_s = time.monotonic()
+        if self._access.stamp() != self._stamp:
+            self._client.flush(self._delivery_timeout_s)
+            self._client, self._stamp, self._stamped_s = self._opened()
 
     def finish(self, stop: Event) -> None:
         """Wait until every record is acknowledged or failed; STOP_GRACE_S once `stop` is set."""
@@ -170,34 +172,42 @@ class RecordProducer:
     @property
     def advertised(self) -> str:
         """Return the addresses that the broker told its clients to use."""
-        return self._advertised
+        found = ", ".join(f"{host}:{port}" for host, port in self._brokers)
+        return found or self._access.bootstrap
 
     def _topics_found(self, timeout_s: float) -> set[str] | None:
         try:
             found = self._client.list_topics(timeout=timeout_s)
-        except KafkaException as err:
+        except KafkaException:
             self._client.poll(0)
-            if self._last_error == _NO_ANSWER:
-                self._last_error = err.args[0].str()
             return None
-        self._advertised = ", ".join(
-            f"{broker.host}:{broker.port}" for broker in found.brokers.values()
-        )
+        self._brokers = [(one.host, one.port) for one in found.brokers.values()]
         return set(found.topics)
+
+    def _is_reachable(self) -> bool:
+        lost = unreachable_brokers(self._brokers)
+        # Of several brokers one may be down for a while.
+        if len(lost) == len(self._brokers):
+            raise wrong_advertised(self._access.bootstrap, lost)
+        return True
+
+    def _opened(self) -> tuple[Producer, tuple[object, ...], float]:
+        stamp = self._access.stamp()
+        settings = {
+            **client_settings(self._delivery_timeout_s, self._queue_kb),
+            "on_delivery": self._on_failure,
+        }
+        client = self._access.client(Producer, settings, self._on_error)
+        return client, stamp, time.monotonic()
 
     def _no_topics(self, missing: list[str]) -> UsageError:
         return UsageError(
-            f"broker {self._bootstrap}: there is no topic {', '.join(missing)}; "
+            f"broker {self._access.bootstrap}: there is no topic {', '.join(missing)}; "
             "make them with: fleetpulse topics create"
         )
 
-    def _unreachable(self, timeout_s: float) -> ServiceUnreachable:
-        return ServiceUnreachable(
-            f"broker {self._bootstrap}: no answer within {timeout_s:g} s ({self._last_error}); "
-            "check that it runs (fleetpulse broker status), that hosts.broker and broker.port are "
-            "right, that its advertised listener is an address that this machine reaches, and that "
-            "the VPN is up"
-        )
+    def _no_answer(self, timeout_s: float) -> ServiceUnreachable:
+        return self._errors.failure(f"no answer within {timeout_s:g} s", self._client)
 
     def _is_grace_over(self, stop: Event) -> bool:
         if not stop.is_set():
@@ -224,6 +234,6 @@ class RecordProducer:
         self._count_failure(message.topic() or "", self._reason(error))
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = error.str()
+        self._errors.note(error)
         if error.fatal():
             self.fatal = error.str()

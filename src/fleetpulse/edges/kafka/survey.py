@@ -3,7 +3,6 @@
 A survey waits for its answers; a watch asks from time to time and never waits.
 """
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from fleetpulse.domain.errors import ServiceUnreachable
 from fleetpulse.domain.position import Partition
+from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 
 # The topic or partition is not there (yet, or any more).
 MISSING: Final = frozenset(
@@ -39,12 +39,6 @@ _WATCH_TIMEOUT_S: Final = 5.0
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
-# The client writes to stderr by itself unless it is given a logger; what it says reaches the user
-# as the reason in our own messages instead.
-silent_logger = logging.getLogger("fleetpulse.edges.kafka.client")
-silent_logger.addHandler(logging.NullHandler())
-silent_logger.propagate = False
-
 
 class TopicSurvey:
     """Asks one broker about some topics.
@@ -53,24 +47,18 @@ class TopicSurvey:
     found other partitions or topics than the last `partitions`.
     """
 
-    def __init__(self, bootstrap: str, client_id: str, topic_names: Sequence[str]) -> None:
-        """Prepare a client; it connects in the background."""
+    def __init__(self, access: KafkaAccess, client_id: str, topic_names: Sequence[str]) -> None:
+        """Prepare a client; it connects in the background. Raises UsageError for its files."""
         self.outage: str | None = None
         self.has_changed = False
-        self._bootstrap = bootstrap
+        self._access = access
         self._topic_names = tuple(topic_names)
         self._known: dict[Partition, str | None] = {}
-        self._last_error = "no connection"
         self._watch: list[Future[Any]] = []
         self._answered_s = time.monotonic()
-        settings: dict[str, Any] = {
-            "bootstrap.servers": bootstrap,
-            "client.id": client_id,
-            "reconnect.backoff.max.ms": 1000,
-            "error_cb": self._on_error,
-            "log_level": 0,
-        }
-        self._client = AdminClient(settings, logger=silent_logger)
+        self._errors = ClientErrors(access)
+        settings = {"client.id": client_id, "reconnect.backoff.max.ms": 1000}
+        self._client = access.client(AdminClient, settings, self._errors.note)
 
     def partitions(self, timeout_s: float) -> dict[Partition, str | None]:
         """Return the partitions of the topics, each with its topic's id where the broker has ids.
@@ -86,16 +74,18 @@ class TopicSurvey:
                 found |= _partitions(future.result(timeout_s))
             except KafkaException as err:
                 if err.args[0].code() not in MISSING:
-                    raise self.unreachable(_reason(err)) from err
+                    raise self._failed(err) from err
                 missing.append(name)
             except FutureTimeout as err:
                 raise self.unreachable(f"no answer within {timeout_s:.0f} s") from err
         if missing:
             raise ServiceUnreachable(
-                f"broker {self._bootstrap} answers, but has no topic {' and no '.join(missing)}; "
-                "create the topics (fleetpulse topics create), or check the names under topics"
+                f"broker {self._access.bootstrap} answers, but has no topic "
+                f"{' and no '.join(missing)}; create the topics (fleetpulse topics create), or "
+                "check the names under topics"
             )
         self.outage, self.has_changed, self._known, self._watch = None, False, found, []
+        self._errors.forget()
         self._answered_s = time.monotonic()
         return found
 
@@ -141,20 +131,20 @@ class TopicSurvey:
         except KafkaException as err:
             if err.args[0].code() in MISSING:
                 self.has_changed = True
-            else:
-                self.outage = self.outage or _reason(err)
+                return
+            self._client.poll(0)
+            self._errors.note(err.args[0])
+            # A cause found later, such as a refused certificate, is worth more than silence.
+            if self.outage is None or self._errors.is_denied:
+                self.outage = self._errors.outage(str(err.args[0].str()))
             return
         self.outage = None
+        self._errors.forget()
         self.has_changed = found != self._known
 
     def unreachable(self, reason: str) -> ServiceUnreachable:
         """Return the error for a broker that does not answer, with what to check."""
-        self._client.poll(0)
-        return ServiceUnreachable(
-            f"broker {self._bootstrap}: {reason} ({self._last_error}); check that it runs "
-            "(fleetpulse broker status), that hosts.broker and broker.port are right, that its "
-            "advertised listener is an address that this machine reaches, and that the VPN is up"
-        )
+        return self._errors.failure(reason, self._client)
 
     def _ask(self, timeout_s: float) -> list[Future[Any]]:
         wanted = TopicCollection(list(self._topic_names))
@@ -176,18 +166,15 @@ class TopicSurvey:
                 for where, future in futures.items()
             }
         except KafkaException as err:
-            raise self.unreachable(_reason(err)) from err
+            raise self._failed(err) from err
         except FutureTimeout as err:
             raise self.unreachable(f"no offsets within {timeout_s:.0f} s") from err
 
-    def _on_error(self, error: KafkaError) -> None:
-        self._last_error = str(error.str())
+    def _failed(self, err: KafkaException) -> ServiceUnreachable:
+        self._errors.note(err.args[0])
+        return self.unreachable(str(err.args[0].str()))
 
 
 def _partitions(description: Any) -> dict[Partition, str | None]:  # noqa: ANN401  untyped client
     topic_id = str(description.topic_id) if description.topic_id else None
     return {Partition(description.name, found.id): topic_id for found in description.partitions}
-
-
-def _reason(err: KafkaException) -> str:
-    return str(err.args[0].str())

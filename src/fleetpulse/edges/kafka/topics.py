@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -16,8 +16,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from fleetpulse.domain.errors import UsageError
-from fleetpulse.edges.kafka.address import unreachable
-from fleetpulse.edges.kafka.survey import silent_logger
+from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 
 TIMEOUT_S: Final = 30.0
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -63,14 +62,14 @@ class TopicDifference:
 
 
 def create_topics(
-    bootstrap: str, specs: Sequence[TopicSpec], timeout_s: float = TIMEOUT_S
+    access: KafkaAccess, specs: Sequence[TopicSpec], timeout_s: float = TIMEOUT_S
 ) -> dict[str, bool]:
     """Make the topics that are missing; return for each whether it was made (False: it existed).
 
     An existing topic is left as it is: `check_topics` says where it differs. Raises
     ServiceUnreachable, and UsageError where the broker refuses a topic.
     """
-    client = _connect(bootstrap, timeout_s)
+    client, errors = _connect(access, timeout_s)
     new_topics = [
         NewTopic(spec.name, spec.partitions, spec.replication_factor, config=dict(spec.config))
         for spec in specs
@@ -78,16 +77,16 @@ def create_topics(
     futures = client.create_topics(
         new_topics, operation_timeout=timeout_s, request_timeout=timeout_s
     )
-    return {name: _is_created(bootstrap, name, made, timeout_s) for name, made in futures.items()}
+    return {name: _is_created(errors, name, made, timeout_s) for name, made in futures.items()}
 
 
-def list_topics(bootstrap: str, timeout_s: float = TIMEOUT_S) -> tuple[TopicSpec, ...]:
+def list_topics(access: KafkaAccess, timeout_s: float = TIMEOUT_S) -> tuple[TopicSpec, ...]:
     """Return all topics but Kafka's own, by name; raises ServiceUnreachable."""
-    client = _connect(bootstrap, timeout_s)
+    client, errors = _connect(access, timeout_s)
     try:
         topics = client.list_topics(timeout=timeout_s).topics
     except KafkaException as err:
-        raise unreachable(bootstrap, err.args[0].str()) from err
+        raise errors.failure(err.args[0].str(), client) from err
     names = sorted(name for name in topics if not name.startswith(_INTERNAL_PREFIX))
     if not names:
         return ()
@@ -96,7 +95,7 @@ def list_topics(bootstrap: str, timeout_s: float = TIMEOUT_S) -> tuple[TopicSpec
     try:
         configs = {one.name: found.result(timeout_s + _SLACK_S) for one, found in answers.items()}
     except (KafkaException, FutureTimeout) as err:
-        raise unreachable(bootstrap, f"no topic settings ({err})") from err
+        raise errors.failure(f"no topic settings ({err})", client) from err
     return tuple(
         TopicSpec(
             name,
@@ -109,13 +108,13 @@ def list_topics(bootstrap: str, timeout_s: float = TIMEOUT_S) -> tuple[TopicSpec
 
 
 def check_topics(
-    bootstrap: str, specs: Sequence[TopicSpec], timeout_s: float = TIMEOUT_S
+    access: KafkaAccess, specs: Sequence[TopicSpec], timeout_s: float = TIMEOUT_S
 ) -> tuple[TopicDifference, ...]:
     """Return what of the topics is not as wanted, in the order of `specs`; empty: all is well.
 
     Raises ServiceUnreachable.
     """
-    found = {topic.name: topic for topic in list_topics(bootstrap, timeout_s)}
+    found = {topic.name: topic for topic in list_topics(access, timeout_s)}
     return tuple(
         difference for spec in specs for difference in differences(found.get(spec.name), spec)
     )
@@ -133,44 +132,32 @@ def differences(found: TopicSpec | None, wanted: TopicSpec) -> list[TopicDiffere
     return [TopicDifference(wanted.name, key, is_, want) for key, is_, want in pairs if is_ != want]
 
 
-def _connect(bootstrap: str, timeout_s: float) -> AdminClient:
+def _connect(access: KafkaAccess, timeout_s: float) -> tuple[AdminClient, ClientErrors]:
     connect_timeout_s = min(timeout_s, _CONNECT_TIMEOUT_S)
-    last_error = "no connection"
-
-    def on_error(error: KafkaError) -> None:
-        nonlocal last_error
-        last_error = error.str()
-
-    settings: dict[str, Any] = {
-        "bootstrap.servers": bootstrap,
-        "client.id": "fleetpulse-topics",
-        "error_cb": on_error,
-        "log_level": 0,
-    }
-    client = AdminClient(settings, logger=silent_logger)
+    errors = ClientErrors(access)
+    client = access.client(AdminClient, {"client.id": "fleetpulse-topics"}, errors.note)
     try:
         client.list_topics(timeout=connect_timeout_s)
     except KafkaException as err:
-        client.poll(0)
-        raise unreachable(
-            bootstrap, f"no answer within {connect_timeout_s:g} s ({last_error})"
-        ) from err
-    return client
+        raise errors.failure(f"no answer within {connect_timeout_s:g} s", client) from err
+    return client, errors
 
 
-def _is_created(bootstrap: str, name: str, made: "Future[None]", timeout_s: float) -> bool:
+def _is_created(errors: ClientErrors, name: str, made: "Future[None]", timeout_s: float) -> bool:
     try:
         made.result(timeout_s + _SLACK_S)
     except FutureTimeout as err:
-        raise unreachable(bootstrap, f"no answer within {timeout_s:g} s") from err
+        raise errors.failure(f"no answer within {timeout_s:g} s") from err
     except KafkaException as err:
         code, reason = err.args[0].code(), err.args[0].str()
         if code == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
-        if code in _NO_ANSWER:
-            raise unreachable(bootstrap, reason) from err
+        errors.note(err.args[0])
+        if code in _NO_ANSWER or errors.is_denied:
+            raise errors.failure(reason) from err
         raise UsageError(
-            f"broker {bootstrap} refuses to make topic {name} ({reason}); check partitions and "
-            "replication_factor under topics, and that you may make topics there"
+            f"broker {errors.access.bootstrap} refuses to make topic {name} ({reason}); "
+            "check partitions and replication_factor under topics, and that you may make topics "
+            "there"
         ) from err
     return True

@@ -8,13 +8,12 @@ of the stream; a second process with the same one puts the first out of action.
 import time
 from collections.abc import Callable
 from threading import Event
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from fleetpulse.domain.errors import AlreadyRunning, FleetpulseError
-from fleetpulse.edges.kafka.address import unreachable
-from fleetpulse.edges.kafka.survey import silent_logger
+from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 
 _TIMEOUT_S: Final = 60.0
 # A call that is to end waits this long for its last answers; no call of the client hears of it.
@@ -47,40 +46,21 @@ class WindowLog:
     """
 
     def __init__(
-        self, bootstrap: str, topic_name: str, stream_id: str, stop: Event | None = None
+        self, access: KafkaAccess, topic_name: str, stream_id: str, stop: Event | None = None
     ) -> None:
         """Take the stream's place: a transaction that a dead process left open is rolled back.
 
         Whatever waits for the broker waits for a minute, and hardly any more once `stop` is set.
-        Raises ServiceUnreachable.
+        Raises ServiceUnreachable, and UsageError for certificates and password.
         """
         self._stop = stop or Event()
-        self._bootstrap = bootstrap
+        self._access = access
         self._topic_name = topic_name
         self._is_open = False
         self._until_poll = _POLL_EVERY
-        name = f"fleetpulse-windows-{stream_id}"
-        client: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0}
-        self._producer = Producer(
-            client
-            | {
-                "client.id": "fleetpulse-windows",
-                "transactional.id": name,
-                "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
-                "compression.type": "lz4",
-                "linger.ms": 20,
-                # A batch may be large: it waits here instead of in memory.
-                "queue.buffering.max.messages": _QUEUED_MESSAGES,
-                # The partition that a Java producer would choose for the same key.
-                "partitioner": "murmur2_random",
-                "allow.auto.create.topics": False,
-            },
-            logger=silent_logger,
-        )
-        self._group = Consumer(
-            client | {"group.id": name, "isolation.level": "read_committed"}, logger=silent_logger
-        )
-        self._call(self._producer.init_transactions)
+        self._name = f"fleetpulse-windows-{stream_id}"
+        self._errors = ClientErrors(access)
+        self._open()
         place = TopicPartition(topic_name, 0)
         (found,) = self._call(lambda timeout_s: self._group.committed([place], timeout_s))
         self.next_batch = max(0, found.offset)
@@ -99,7 +79,7 @@ class WindowLog:
                 self._producer.produce(self._topic_name, value, key)
             except BufferError as err:
                 if patience.is_over():
-                    raise unreachable(self._bootstrap, "it takes no messages") from err
+                    raise self._errors.failure("it takes no messages", self._producer) from err
                 self._producer.poll(_WAIT_S)
             except KafkaException as err:
                 raise self._explained(err) from err
@@ -111,7 +91,11 @@ class WindowLog:
             self._producer.poll(0)
 
     def commit(self, batch_id: int) -> None:
-        """Make the messages of a batch visible and note it; nothing where it had no message."""
+        """Make the messages of a batch visible and note it; nothing where it had no message.
+
+        Certificates and password are read again where their files were replaced. Raises
+        ServiceUnreachable, and AlreadyRunning where another process took this one's place.
+        """
         if not self._is_open:
             return
         place = TopicPartition(self._topic_name, 0, batch_id + 1)
@@ -122,6 +106,9 @@ class WindowLog:
         self._call(self._producer.commit_transaction)
         self._is_open = False
         self.next_batch = batch_id + 1
+        if self._access.stamp() != self._stamp:
+            self._group.close()
+            self._open()
 
     def close(self) -> None:
         """Roll back what is not committed and end the clients."""
@@ -133,6 +120,25 @@ class WindowLog:
                 # The next process with this id rolls it back.
                 self._is_open = False
         self._group.close()
+
+    def _open(self) -> None:
+        self._stamp = self._access.stamp()
+        producing = {
+            "client.id": "fleetpulse-windows",
+            "transactional.id": self._name,
+            "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            # A batch may be large: it waits here instead of in memory.
+            "queue.buffering.max.messages": _QUEUED_MESSAGES,
+            # The partition that a Java producer would choose for the same key.
+            "partitioner": "murmur2_random",
+            "allow.auto.create.topics": False,
+        }
+        reading = {"group.id": self._name, "isolation.level": "read_committed"}
+        self._producer = self._access.client(Producer, producing, self._errors.note)
+        self._group = self._access.client(Consumer, reading, self._errors.note)
+        self._call(self._producer.init_transactions)
 
     def _call(self, call: Callable[[float], _Found]) -> _Found:
         """Return what a call brings; one that Kafka allows to be repeated is, for a minute."""
@@ -154,7 +160,8 @@ class WindowLog:
                 f"topic {self._topic_name}: another process took the place of this one "
                 f"({error.str()}); only one may run from the same checkpoint"
             )
-        return unreachable(self._bootstrap, error.str())
+        self._errors.note(error)
+        return self._errors.failure(error.str())
 
 
 class _Patience:

@@ -46,6 +46,8 @@ _NOTICE_SCHEMA: Final = "topic string, ts_ms bigint"
 _PLACE: Final = ("partition", "offset", "value", "timestamp")
 _POLL_S: Final = 0.1
 # The same in every stream of a process, so that its code is compiled once.
+# The permissions of the secured broker name it.
+_GROUP: Final = "fleetpulse-spark-stream"
 _MARK: Final = secrets.token_hex(8)
 
 
@@ -55,10 +57,11 @@ class Reading:
 
     `zone` is that of naive times, `max_skew_ms` how far a record may be ahead of the clock.
     `max_offsets` is per topic and trigger, None is no limit. `is_gap_allowed` goes on where Kafka
-    lost messages that were not read yet.
+    lost messages that were not read yet. `kafka_settings` are those of a Kafka client in Java, a
+    password among them.
     """
 
-    bootstrap: str
+    kafka_settings: Mapping[str, str] = field(repr=False)
     topic_names: Mapping[Topic, str]
     zone: tzinfo = UTC
     lateness_ms: int = 5_000
@@ -314,7 +317,8 @@ class WindowStream:
 
     def _kafka_options(self) -> dict[str, str]:
         return {
-            "kafka.bootstrap.servers": self._reading.bootstrap,
+            **{f"kafka.{key}": value for key, value in self._reading.kafka_settings.items()},
+            "groupIdPrefix": _GROUP,
             "kafka.isolation.level": "read_committed",
             # Spark asks only for what is there. The client asks for more behind it, and by default
             # the broker lets that, and all that comes after it, wait for half a second.
