@@ -50,6 +50,36 @@ def start(
     typer.echo(f"broker {found.address} (process {found.pid}) answers; its log is {found.log_path}")
 
 
+@app.command("config")
+def show_config(
+    *,
+    advertise_overlay: Annotated[
+        bool,
+        typer.Option(
+            "--advertise-overlay",
+            help="Write this machine's overlay address into the settings file as hosts.broker.",
+        ),
+    ] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show where the broker will listen, and what it tells its clients."""
+    from fleetpulse.config import DEFAULT_FILE  # noqa: PLC0415
+    from fleetpulse.roles.broker import advertise_overlay as write_overlay  # noqa: PLC0415
+    from fleetpulse.roles.broker import data_dir, listeners  # noqa: PLC0415
+
+    settings = settings_of(config).settings
+    if advertise_overlay:
+        file = config or DEFAULT_FILE
+        address = write_overlay(settings, file)
+        typer.echo(f"{file}: hosts.broker is {address}; the other machines need the same")
+        settings = settings_of(config).settings
+    for name, value in listeners(settings, speaker("broker")):
+        typer.echo(f"{name:<12}  {value}")
+    folder = data_dir(settings, data)
+    typer.echo(f"Its folder is {folder}. A broker that runs takes this after: broker stop, start")
+
+
 @app.command()
 def stop(data: DataOption = None, config: ConfigOption = None) -> None:
     """Stop the broker of the folder; acknowledged messages stay in it."""

@@ -56,7 +56,7 @@ def load(
     """
     if file is None and DEFAULT_FILE.is_file():
         file = DEFAULT_FILE
-    tree = parse_yaml(_read(file), str(file)) if file else Tree()
+    tree = parse_yaml(read_settings_file(file), str(file)) if file else Tree()
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
@@ -91,7 +91,8 @@ def _anchored(settings: Settings, file: Path | None, tree: Tree) -> Settings:
     return settings.model_copy(update={"security": part.model_copy(update=paths)})
 
 
-def _read(file: Path) -> bytes:
+def read_settings_file(file: Path) -> bytes:
+    """Return the bytes of a settings file, MAX_BYTES + 1 at most; UsageError where it cannot."""
     try:
         with file.open("rb") as opened:
             return opened.read(MAX_BYTES + 1)

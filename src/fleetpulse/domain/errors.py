@@ -36,7 +36,7 @@ class ServiceUnreachable(FleetpulseError):
 
 
 class AccessDenied(ServiceUnreachable):
-    """A broker refuses this machine's certificate, its user, or what that user asks for."""
+    """An outside service refuses our certificate, user or token, or what that user asks for."""
 
     exit_code = 77
 

@@ -13,6 +13,7 @@ from fleetpulse.edges.kafka.access import KafkaAccess, Login
 from fleetpulse.edges.kafka.grants import Grant
 from fleetpulse.edges.kafka.tls import Tls
 from fleetpulse.edges.overlay import is_overlay, overlay_addresses
+from fleetpulse.roles.member import located
 
 ADMIN: Final = "admin"
 PRODUCER: Final = "producer"
@@ -32,6 +33,7 @@ def kafka_access(settings: Settings, say: Callable[[str], None]) -> KafkaAccess:
     unless security.allow_plaintext permits it: then `say` gets a warning; and for a key or password
     that others may read.
     """
+    settings = located(settings)
     part = settings.security
     bootstrap = settings.bootstrap()
     refuse_open(settings, say)

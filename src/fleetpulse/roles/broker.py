@@ -1,17 +1,21 @@
 """The broker of this machine, run from the pinned jars on the address in the settings."""
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from threading import Event
 from typing import Final
 
-from fleetpulse.config import Settings
+from fleetpulse.config import Settings, set_value
 from fleetpulse.domain.errors import FleetpulseError, UsageError
 from fleetpulse.edges.credentials.secret_file import read_secret
+from fleetpulse.edges.files import atomic_writer
 from fleetpulse.edges.kafka import broker
 from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.broker import BrokerSecurity, BrokerSpec, BrokerStatus
+from fleetpulse.edges.overlay import overlay_addresses
 from fleetpulse.roles.access import USERS, grants, refuse_open, tls_of
+from fleetpulse.roles.member import located
 from fleetpulse.roles.setup import BROKER_JARS, ready_jars, ready_java
 
 _POLL_S: Final = 0.5
@@ -20,6 +24,56 @@ _POLL_S: Final = 0.5
 def data_dir(settings: Settings, given: Path | None) -> Path:
     """Return the broker's folder: the given one, else `broker` below the output folder."""
     return given or settings.output_dir / "broker"
+
+
+def listeners(settings: Settings, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Return where the broker listens for whom, as name and text.
+
+    Raises UsageError where no broker may be started so.
+    """
+    settings = located(settings)
+    refuse_open(settings, say)
+    secured = settings.security.tls
+    return [
+        (
+            "clients",
+            f"{settings.bootstrap()}, this address alone, also the one that they are told; "
+            + ("TLS with certificates, SCRAM-SHA-512" if secured else "not protected"),
+        ),
+        (
+            "controller",
+            "127.0.0.1, a free port"
+            + ("; TLS with certificates, the same for the broker's own use" if secured else ""),
+        ),
+    ]
+
+
+def advertise_overlay(settings: Settings, file: Path) -> str:
+    """Write this machine's overlay address into a settings file as hosts.broker; return it.
+
+    Raises UsageError where the machine has no such address, or several, and for a file that holds
+    mistakes; DiskError where it cannot be written.
+    """
+    name = settings.overlay.network
+    found = overlay_addresses(None if name is None else ip_network(name))
+    where = f"in {name}" if name else "on a ZeroTier interface"
+    if not found:
+        raise UsageError(
+            f"this machine has no address {where}; join the network (fleetpulse network join "
+            "NETWORK_ID), or name the addresses of your VPN in overlay.network"
+        )
+    # Of one interface the IPv4 address comes first: it is the one that people read and type.
+    if len({one.interface for one in found}) > 1:
+        places = ", ".join(f"{one.address} ({one.interface})" for one in found)
+        raise UsageError(
+            f"this machine has several overlay addresses: {places}; choose one network in "
+            "overlay.network, such as 10.147.17.0/24"
+        )
+    address = str(found[0].address)
+    text = set_value(file, "hosts", "broker", address)
+    with atomic_writer(file) as write:
+        write(text)
+    return address
 
 
 def start_broker(
@@ -73,6 +127,7 @@ def _stamp(settings: Settings) -> object:
 def _spec(
     settings: Settings, data: Path, environ: Mapping[str, str], say: Callable[[str], None]
 ) -> BrokerSpec:
+    settings = located(settings)
     if settings.hosts.broker is None:
         raise UsageError(
             "no broker address: set hosts.broker to the address of this machine that clients reach"
