@@ -1,5 +1,10 @@
+"""What several kinds of tests share: one real broker, and what becomes of tests that cannot run.
+
+On a build machine (CI or FLEETPULSE_CI is set) nothing is skipped: what lacks is a failure.
+"""
+
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,3 +51,19 @@ def broker_node(
 @pytest.fixture(scope="session")
 def broker_port(broker_node: BrokerNode) -> int:
     return broker_node.port
+
+
+def is_build_machine() -> bool:
+    return bool(os.environ.get("CI") or os.environ.get("FLEETPULSE_CI"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip on a build machine into a failure."""
+    report = yield
+    if report.skipped and is_build_machine() and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.name} was skipped on a build machine: {call.excinfo}"
+    return report
