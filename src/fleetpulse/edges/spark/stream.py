@@ -273,7 +273,6 @@ class WindowStream:
             "subscribe": reading.topic_names[topic],
             "startingOffsets": "earliest" if reading.is_from_beginning else "latest",
             "failOnDataLoss": str(not reading.is_gap_allowed).lower(),
-            "groupIdPrefix": "fleetpulse-spark-stream",
         }
         if reading.max_offsets is not None:
             options["maxOffsetsPerTrigger"] = str(reading.max_offsets)
