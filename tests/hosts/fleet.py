@@ -1,12 +1,14 @@
 """Fleetpulse on the lab's hosts: each has its own settings file and output folder."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lab import ROOT, Host, Lab, Role, awaited
 
 from fleetpulse.codec.table import record_file_name
@@ -15,11 +17,13 @@ from fleetpulse.domain.metric import FAMILIES, TOPICS, Family
 PORT = 9092
 DATASET = ROOT / "data" / "sample_data.csv"
 MACHINES = ("broker", "producer", "consumer1", "consumer2")
+# Whose folder the security folder has besides; it is no host of its own here.
+MONITOR = "monitor"
 RECORD_FILES = {
     family.name: [record_file_name(topic) for topic in family.topics] for family in FAMILIES
 }
 WINDOW_FILES = ("CPU_MEM.csv", "NET_DISK.csv")
-# How long a fault may last beyond its end; what the design wants is 10 s.
+# How long after the end of a fault a row may be missing; the design wants 10 s.
 HEALING_S = 60.0
 
 
@@ -49,41 +53,77 @@ class Consumer:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The machines of one fleet in a lab, with settings that they share."""
+    """The machines of one fleet in a lab; `parts` are settings that all of them share."""
 
     lab: Lab
-    settings: Mapping[str, Any]
+    parts: Mapping[str, Any]
+    security: Path | None = None  # the folder of `security init`, None for an open fleet
 
     @classmethod
-    def on(cls, lab: Lab, **parts: object) -> "Fleet":
+    def open_on(cls, lab: Lab) -> "Fleet":
+        """Return a fleet without certificates and passwords."""
         hosts = {name: lab.hosts[name].address for name in MACHINES}
-        return cls(lab, {"hosts": hosts, "broker": {"port": PORT}, **parts})
+        fleet = cls(lab, {"hosts": hosts, "broker": {"port": PORT}})
+        fleet.settle()
+        return fleet
 
-    def but(self, **parts: object) -> "Fleet":
-        return Fleet(self.lab, {**self.settings, **parts})
+    @classmethod
+    def secured_on(cls, lab: Lab) -> "Fleet":
+        """Return a fleet of which each host got its folder as `security init` made it."""
+        parts = cls.open_on(lab).parts
+        folder = lab.broker.folder.with_name("security")
+        lab.broker.run("security", "init", "--folder", str(folder))
+        fleet = cls(lab, parts, folder)
+        for name in MACHINES:
+            fleet.copied(name, lab.hosts[name].config.parent)
+        # Whoever watches does it on a host of its own or, as here, beside a consumer.
+        fleet.copied(MONITOR, lab.consumer1.folder / MONITOR)
+        return fleet
+
+    def copied(self, name: str, to: Path) -> None:
+        """Copy a machine's folder of certificate, password and settings."""
+        assert self.security is not None
+        shutil.copytree(self.security / name, to, dirs_exist_ok=True)
+
+    def secret_files(self) -> list[Path]:
+        """Return the files on the hosts that may hold a secret."""
+        copies = [self.lab.hosts[name].config.parent for name in MACHINES]
+        copies.append(self.lab.consumer1.folder / MONITOR)
+        return [
+            path
+            for folder in copies
+            for pattern in ("identity.pem", "password", "users/*.password")
+            for path in folder.glob(pattern)
+        ]
 
     def settle(self) -> None:
+        """Write what all share into each host's settings, and leave the rest as it is."""
         for name in MACHINES:
-            self.lab.hosts[name].settle(self.settings)
+            path = self.lab.hosts[name].config
+            path.parent.mkdir(exist_ok=True)
+            before = yaml.safe_load(path.read_text()) if path.exists() else {}
+            path.write_text(yaml.safe_dump({**before, **self.parts}))
 
     def tagged(self, tag: str) -> "Fleet":
         """Return the fleet with topics and output folders of its own, and make the topics."""
         names = {topic.key: f"{tag}-{topic.key}" for topic in TOPICS}
-        fleet = self.but(
-            topics={**names, "windows": f"{tag}-windows"},
-            output_dir=f"output-{tag}",
+        topics = {**names, "windows": f"{tag}-windows"}
+        fleet = Fleet(
+            self.lab, {**self.parts, "topics": topics, "output_dir": f"output-{tag}"}, self.security
         )
         fleet.settle()
+        if self.security:
+            # One that runs goes on, with the permissions for these topics.
+            fleet.broker("start")
         self.lab.broker.run("topics", "create")
         return fleet
 
     def output(self, host: Host) -> Path:
-        return host.folder / str(self.settings.get("output_dir", "output"))
+        return host.folder / str(self.parts.get("output_dir", "output"))
 
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Run the broker on its host."""
-        self.settle()
         self.broker("start")
         try:
             yield

@@ -42,7 +42,7 @@ _CLONE_NEWNET = 0x40000000
 _LISTEN = "0A"  # the state in /proc/net/tcp
 _FOLDERS_OF_FAKETIME = ("/usr/lib", "/usr/local/lib")
 # What a role gets of the environment of the tests; settings come from its host's file alone.
-_PASSED = ("HOME", "PATH", "LANG", "TMPDIR", "JAVA_HOME", "XDG_CACHE_HOME", "FLEETPULSE_CACHE")
+_PASSED = ("HOME", "PATH", "LANG", "JAVA_HOME", "XDG_CACHE_HOME", "FLEETPULSE_CACHE")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _labs = count(1)
@@ -82,13 +82,20 @@ class Role:
         return self.log.read_text(errors="replace")
 
     def await_said(self, text: str, within_s: float = WAIT_S) -> None:
-        def has_said() -> bool:
-            if text in self.said():
+        self._await(lambda: text in self.said(), f"said {text!r}", within_s)
+
+    def await_printed(self, within_s: float = WAIT_S) -> None:
+        self._await(lambda: self.out.stat().st_size > 0, "printed something", within_s)
+
+    def _await(self, condition: Callable[[], bool], what: str, within_s: float) -> None:
+        def holds() -> bool:
+            is_running = self.is_running()
+            if condition():
                 return True
-            assert self.is_running(), f"{self.name} ended:\n{self.said()}"
+            assert is_running, f"{self.name} ended:\n{self.said()}"
             return False
 
-        awaited(has_said, f"{self.name} said {text!r}", within_s)
+        awaited(holds, f"{self.name} {what}", within_s)
 
     def is_running(self) -> bool:
         return self.process.poll() is None
@@ -127,11 +134,10 @@ class Host:
     def output(self) -> Path:
         return self.folder / "output"
 
-    def settle(self, settings: Mapping[str, Any]) -> None:
-        """Write the host's settings file, where its commands look for one."""
-        path = self.folder / "config" / "config.yaml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(settings))
+    @property
+    def config(self) -> Path:
+        """Return its settings file, where its commands look for one."""
+        return self.folder / "config" / "config.yaml"
 
     def tool(self, *command: str, given: str | None = None) -> str:
         return run_tool(*EXECUTE, self.namespace, *command, given=given)
@@ -181,6 +187,7 @@ class Host:
         environment = {key: os.environ[key] for key in _PASSED if key in os.environ}
         # The tree under test, wherever it is installed from.
         environment["PYTHONPATH"] = str(ROOT / "src")
+        environment["TMPDIR"] = str(self.folder)
         if clock is not None:
             # Waiting is none of a wrong clock's business: monotonic time goes on as it is.
             environment |= {"FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

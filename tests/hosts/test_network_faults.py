@@ -40,7 +40,7 @@ FAULTS: dict[str, Injector] = {
 
 @pytest.fixture(scope="module")
 def fleet(lab: Lab) -> Iterator[Fleet]:
-    made = Fleet.on(lab)
+    made = Fleet.secured_on(lab)
     with made.serving():
         yield made
 
