@@ -3,6 +3,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -163,6 +164,24 @@ def test_a_data_folder_below_var_lib_is_made_by_systemd() -> None:
     keys = unit(Role.BROKER, place(data_dir="/var/lib/site/fleet"))
     assert (keys["StateDirectory"], keys["StateDirectoryMode"]) == (["site/fleet"], ["0750"])
     assert "ReadWritePaths" not in keys
+
+
+def test_the_report_of_a_defect_outlives_the_service(tmp_path: Path) -> None:
+    assert unit(Role.BROKER)["LogsDirectory"] == ["fleetpulse/broker"]
+    # systemd gives the folder's name to the service.
+    code = "from fleetpulse.cli.console import run; exit(run(lambda *_, **__: 1 / 0, []))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LOGS_DIRECTORY": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    (report,) = tmp_path.iterdir()
+    assert done.returncode == 1
+    assert str(report) in done.stderr
+    assert "ZeroDivisionError" in report.read_text()
 
 
 def test_a_data_folder_elsewhere_is_the_only_one_that_can_be_written() -> None:

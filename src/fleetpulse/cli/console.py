@@ -178,7 +178,12 @@ def run(app: typer.Typer, arguments: list[str] | None) -> int:
         return INTERRUPTED
     except Exception:  # noqa: BLE001  the last line of defence: a bug, kept for a report
         with tempfile.NamedTemporaryFile(
-            "w", prefix="fleetpulse-", suffix=".log", delete=False
+            "w",
+            prefix="fleetpulse-",
+            suffix=".log",
+            # A service's /tmp goes with it; systemd names a folder that stays.
+            dir=os.environ.get("LOGS_DIRECTORY"),
+            delete=False,
         ) as report:
             report.write(traceback.format_exc())
         typer.echo(

@@ -256,6 +256,9 @@ WorkingDirectory={_specifiers_escaped(str(place.data_dir))}
 Environment={output}
 Environment={cache}
 {_writable(place)}
+# Reports of defects, which /tmp would lose.
+LogsDirectory=fleetpulse/{role}
+LogsDirectoryMode=0750
 # Only the command itself is asked to end; it ends its Java process in order.
 KillMode=mixed
 KillSignal=SIGTERM
