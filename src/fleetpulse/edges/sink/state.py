@@ -65,6 +65,16 @@ class FileState:
     modified_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StateView:
+    """What a state held at one instant: files and notes by name, counters by class."""
+
+    files: Mapping[str, FileState]
+    positions: Mapping[Partition, Position]
+    counters: Mapping[str, int]
+    notes: Mapping[str, bytes]
+
+
 class StateStore:
     """The open database. Every method raises DamagedState or DiskError, naming the file."""
 
@@ -114,26 +124,17 @@ class StateStore:
     def positions(self) -> dict[Partition, Position]:
         """Return the position of every known partition."""
         with _explained(self.path):
-            rows = self._database.execute(
-                "SELECT topic, partition, topic_id, next_offset, leader_epoch, last_offset, "
-                "last_fingerprint, clock_start, clock_ms FROM partition"
-            ).fetchall()
-            found = [_position(row) for row in rows]
-        return {position.partition: position for position in found}
+            return _positions(self._database)
 
     def counters(self) -> dict[str, int]:
         """Return the counters by class."""
         with _explained(self.path):
-            return dict(self._database.execute("SELECT class, n FROM counter").fetchall())
+            return _counters(self._database)
 
     def notes(self) -> dict[str, bytes]:
         """Return the notes by name."""
         with _explained(self.path):
-            rows = self._database.execute("SELECT name, content, checksum FROM note").fetchall()
-            for name, content, checksum in rows:
-                if zlib.crc32(content) != checksum:
-                    raise _damaged(self.path, f"the note {name} does not match its checksum")
-        return {name: content for name, content, _ in rows}
+            return _notes(self._database, self.path)
 
     def commit(
         self,
@@ -192,24 +193,58 @@ def committed_bytes(path: Path) -> int | None:
     return None
 
 
+def read_state(state_path: Path) -> StateView | None:
+    """Return what a state holds at one instant, None where it holds nothing yet.
+
+    Changes nothing and takes no lock, so it works while a consumer writes. Raises DamagedState,
+    DiskError, or UsageError where it may not be read.
+    """
+    with _read_only(state_path) as database:
+        if not _has_tables(database):
+            return None
+        _check(database, state_path)
+        _check_version(database, state_path)
+        return StateView(
+            _files(database),
+            _positions(database),
+            _counters(database),
+            _notes(database, state_path),
+        )
+
+
 def _read_files(state_path: Path) -> dict[str, FileState]:
+    with _read_only(state_path) as database:
+        if not _has_tables(database):
+            return {}
+        _check_version(database, state_path)
+        return _files(database)
+
+
+@contextmanager
+def _read_only(state_path: Path) -> Iterator[sqlite3.Connection]:
+    """Give the database in one read transaction that leaves no trace."""
     if not os.access(state_path, os.R_OK):
         raise UsageError(
             f"{state_path}: no permission to read it, and only it knows how far the data beside it "
             "is complete; run this as the user who runs the consumer"
         )
-    # A folder that may not be written has no room for SQLite's shared memory; without a log beside
-    # it nobody is changing the database, and it can be read as it is.
-    has_log = state_path.with_name(f"{state_path.name}-wal").exists()
-    read_only = "mode=ro" if has_log or os.access(state_path.parent, os.W_OK) else "immutable=1"
+    log, index = (state_path.with_name(f"{state_path.name}-{one}") for one in ("wal", "shm"))
+    if not log.exists():
+        # Nobody is changing the database, and it can be read as it is.
+        query = "immutable=1"
+    elif index.exists():
+        # What a dead consumer left is read through an index in memory.
+        query = "mode=ro&readonly_shm=1"
+    else:
+        query = "mode=ro"
     with (
         _explained(state_path),
-        closing(sqlite3.connect(_uri(state_path, read_only), uri=True)) as database,
+        closing(
+            sqlite3.connect(_uri(state_path, query), uri=True, isolation_level=None)
+        ) as database,
     ):
-        if not _has_tables(database):
-            return {}
-        _check_version(database, state_path)
-        return _files(database)
+        database.execute("BEGIN")
+        yield database
 
 
 def _uri(path: Path, query: str = "mode=rw") -> str:
@@ -243,6 +278,26 @@ def _files(database: sqlite3.Connection) -> dict[str, FileState]:
         "SELECT path, committed_bytes, lines, running_crc, tail_crc, modified_ns FROM file"
     )
     return {row[0]: FileState(row[0], *map(int, row[1:])) for row in rows}
+
+
+def _positions(database: sqlite3.Connection) -> dict[Partition, Position]:
+    rows = database.execute(
+        "SELECT topic, partition, topic_id, next_offset, leader_epoch, last_offset, "
+        "last_fingerprint, clock_start, clock_ms FROM partition"
+    )
+    return {position.partition: position for position in map(_position, rows)}
+
+
+def _counters(database: sqlite3.Connection) -> dict[str, int]:
+    return dict(database.execute("SELECT class, n FROM counter").fetchall())
+
+
+def _notes(database: sqlite3.Connection, path: Path) -> dict[str, bytes]:
+    rows = database.execute("SELECT name, content, checksum FROM note").fetchall()
+    for name, content, checksum in rows:
+        if zlib.crc32(content) != checksum:
+            raise _damaged(path, f"the note {name} does not match its checksum")
+    return {name: content for name, content, _ in rows}
 
 
 def _position_row(position: Position) -> tuple[str | int | None, ...]:
