@@ -289,10 +289,10 @@ def test_a_producer_without_a_source_is_refused(arguments: list[str]) -> None:
         service_text(Role.PRODUCER, PLACE, arguments)
 
 
-@pytest.mark.parametrize("arguments", [["--dataset", "a.csv"], ["--dataset=a.csv"]])
-def test_a_dataset_is_not_sent_again_at_each_start_of_a_machine(arguments: list[str]) -> None:
-    with pytest.raises(UsageError, match="send it by hand"):
-        service_text(Role.PRODUCER, PLACE, arguments)
+@pytest.mark.parametrize("arguments", [["--dataset", "/a.csv"], ["--dataset=/a.csv"]])
+def test_a_producer_may_send_a_dataset(arguments: list[str]) -> None:
+    keys = unit(Role.PRODUCER, PLACE, *arguments)
+    assert command_words(keys["ExecStart"][0])[-len(arguments) :] == arguments
 
 
 def test_systemd_accepts_every_unit_without_a_word(systemd_analyze: str, tmp_path: Path) -> None:

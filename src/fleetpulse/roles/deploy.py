@@ -121,8 +121,7 @@ class Place:
 def service_text(role: Role, place: Place, arguments: Sequence[str]) -> str:
     """Return the unit file of a role, run with `arguments` behind its own.
 
-    Raises UsageError for arguments that a unit cannot hold, and for a producer that has no source,
-    or one whose end a service would not respect.
+    Raises UsageError for arguments that a unit cannot hold, and for a producer without a source.
     """
     _refuse_wrong_arguments(role, arguments)
     parts = [
@@ -187,14 +186,8 @@ def _refuse_wrong_arguments(role: Role, arguments: Sequence[str]) -> None:
     for argument in arguments:
         if not argument.isprintable():
             raise UsageError(f"argument {argument!r}: a unit file holds only printable text")
-    if role is not Role.PRODUCER:
-        return
-    if any(argument.split("=")[0] == "--dataset" for argument in arguments):
-        raise UsageError(
-            "--dataset: a service would send the dataset again at each start of the machine; "
-            "send it by hand, and give the service -- --live"
-        )
-    if not {"--live", "--simulate"} & set(arguments):
+    sources = {"--live", "--simulate", "--dataset"}
+    if role is Role.PRODUCER and not sources & {one.split("=")[0] for one in arguments}:
         raise UsageError("the producer needs a source: put -- --live behind the options")
 
 
