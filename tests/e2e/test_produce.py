@@ -1,25 +1,38 @@
 """The producer role against a real broker; what arrived is read back with a plain consumer."""
 
+import contextlib
 import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Timer
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 from fleetpulse.config import Settings
 from fleetpulse.config.settings import BrokerPart, Hosts, TimePart, Topics
-from fleetpulse.domain.errors import DeliveryFailed, FleetpulseError, UsageError
+from fleetpulse.domain.errors import DamagedState, DeliveryFailed, FleetpulseError, UsageError
 from fleetpulse.domain.metric import CPU, DISK, MEM, NET, TOPICS, Topic
+from fleetpulse.domain.position import Partition
 from fleetpulse.domain.reject import RejectClass
-from fleetpulse.domain.replay import Replay, Times
+from fleetpulse.domain.replay import MAX_SPEED, Replay, Times
 from fleetpulse.edges.kafka import broker
+from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.address import free_port
+from fleetpulse.edges.kafka.survey import TopicSurvey
 from fleetpulse.roles import topics
 from fleetpulse.roles.broker import start_broker
 from fleetpulse.roles.produce import ProduceSummary, produce
@@ -62,17 +75,28 @@ class Bench:
 
     def arrived(self, topic: Topic) -> list[Arrived]:
         name = self.settings.topics.name(topic)
+        # Ends are asked for without regard to transactions: the marker that ends one comes later.
         consumer = Consumer(
-            {"bootstrap.servers": self.settings.bootstrap(), "group.id": "test", "log_level": 0}
+            {
+                "bootstrap.servers": self.settings.bootstrap(),
+                "group.id": "test",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
         )
-        part = TopicPartition(name, 0, OFFSET_BEGINNING)
-        _, end = consumer.get_watermark_offsets(part, timeout=10)
-        consumer.assign([part])
-        messages = []
-        while len(messages) < end:
-            batch = consumer.consume(end - len(messages), timeout=10)
-            assert batch
-            messages += batch
+        place = Partition(name, 0)
+        end = TopicSurvey(KafkaAccess(self.settings.bootstrap()), "test", [name]).highs([place], 10)
+        consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
+        messages, reached = [], 0
+        while reached < end[place]:
+            message = consumer.poll(10)
+            assert message is not None
+            if message.error() is None:
+                messages.append(message)
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+                reached = message.offset() or 0
         consumer.close()
         return [
             Arrived(
@@ -88,6 +112,16 @@ class Bench:
         return [json.loads(line) for line in text.splitlines()]
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    """Try until it holds; a client's errors on the way are part of it."""
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(KafkaException, FleetpulseError, AttributeError):
+            if condition():
+                return
+    raise AssertionError("it did not happen within 30 s")
+
+
 @pytest.fixture
 def bench(broker_port: int, tmp_path: Path) -> Bench:
     return bench_on(broker_port, tmp_path)
@@ -98,7 +132,9 @@ def bench_on(port: int, folder: Path) -> Bench:
     settings = Settings(
         hosts=Hosts(broker="127.0.0.1"),
         broker=BrokerPart(port=port),
-        topics=Topics(**{topic.key: f"{tag}-{topic.key}" for topic in TOPICS}),
+        topics=Topics(
+            **{topic.key: f"{tag}-{topic.key}" for topic in TOPICS}, positions=f"{tag}-positions"
+        ),
         time=TimePart(date="2025-10-05"),
         output_dir=folder / "output",
     )
@@ -295,8 +331,69 @@ def test_limit_counts_samples_and_duration_ends_before_its_end(
 ) -> None:
     source = dataset(tmp_path, rows_each_second(100))
     assert bench.produce(source, Replay(limit=7)).samples == 7
-    assert bench.produce(source, Replay(duration_s=60)).samples == 60
+    assert bench.produce(Dataset(source.path, "again"), Replay(duration_s=60)).samples == 60
     assert len(bench.arrived(NET)) == 67
+
+
+def test_the_limits_of_a_run_count_from_the_beginning_of_the_dataset(
+    bench: Bench, tmp_path: Path
+) -> None:
+    source = dataset(tmp_path, rows_each_second(100))
+    assert bench.produce(source, Replay(limit=7)).samples == 7
+    assert bench.produce(source, Replay(limit=7)).samples == 0
+    assert bench.produce(source, Replay(duration_s=60)).samples == 53
+    assert bench.produce(source).samples == 40
+    assert [one.ts_ms for one in bench.arrived(NET)] == [START_MS + 1000 * n for n in range(100)]
+    assert sum("going on behind them" in line for line in bench.said) == 3
+
+
+def test_topics_that_were_made_anew_get_the_dataset_again(bench: Bench, tmp_path: Path) -> None:
+    source = dataset(tmp_path, rows_each_second(10))
+    assert bench.produce(source).samples == 10
+    name = bench.settings.topics.name(CPU)
+    admin = AdminClient({"bootstrap.servers": bench.settings.bootstrap()})
+    admin.delete_topics([name])[name].result(30)
+    wait_for(lambda: topics.create(bench.settings, 30, bench.said.append)[name])
+    assert bench.produce(source).samples == 10
+    assert len(bench.arrived(CPU)) == 10
+
+
+def test_another_dataset_of_the_same_size_and_header_is_another_run(
+    bench: Bench, tmp_path: Path
+) -> None:
+    text = rows_each_second(10)
+    assert bench.produce(dataset(tmp_path, text)).samples == 10
+    assert bench.produce(dataset(tmp_path, text.replace("Z,a,", "Z,b,"))).samples == 10
+
+
+def test_a_run_that_goes_on_keeps_the_instant_that_its_first_sample_was_moved_to(
+    bench: Bench, tmp_path: Path
+) -> None:
+    source = dataset(tmp_path, rows_each_second(30))
+    bench.produce(source, Replay(speed=MAX_SPEED, times=Times.NOW, limit=10))
+    bench.produce(source, Replay(speed=MAX_SPEED, times=Times.NOW))
+    instants = [one.ts_ms for one in bench.arrived(CPU)]
+    assert [instant - instants[0] for instant in instants] == [1000 * n for n in range(30)]
+
+
+def test_a_position_that_nobody_of_us_wrote_is_told_and_nothing_is_sent(
+    bench: Bench, tmp_path: Path
+) -> None:
+    source = dataset(tmp_path, rows_each_second(10))
+    assert bench.produce(source, Replay(limit=3)).samples == 3
+    positions = Consumer({"bootstrap.servers": bench.settings.bootstrap(), "group.id": "test"})
+    place = TopicPartition(bench.settings.topics.positions, 0, OFFSET_BEGINNING)
+    positions.assign([place])
+    found = []
+    wait_for(lambda: found.append(positions.poll(1)) or json.loads(found[-1].value())["run"])
+    keys = [one.key() for one in found if one is not None]
+    positions.close()
+    forger = Producer({"bootstrap.servers": bench.settings.bootstrap()})
+    forger.produce(place.topic, b'{"next_sample": -1}', keys[-1])
+    assert forger.flush(10) == 0
+    with pytest.raises(DamagedState, match="--run NAME"):
+        bench.produce(source)
+    assert len(bench.arrived(CPU)) == 3
 
 
 def test_a_paced_dataset_ends_at_once_when_it_is_stopped(bench: Bench, tmp_path: Path) -> None:
@@ -385,24 +482,28 @@ def test_a_broker_that_is_killed_leaves_counted_failures_and_an_error(tmp_path: 
         if samples > 20 and broker.status(data).pid == pid:
             os.kill(pid, signal.SIGKILL)
 
-    try:
-        summary = produce(
-            bench.settings,
-            source,
-            Replay(speed=20),
-            stop=bench.stop,
-            say=bench.said.append,
-            progress=kill_after_20,
-            delivery_timeout_s=2,
-        )
-    finally:
-        broker.stop(data)
+    summary = produce(
+        bench.settings,
+        source,
+        Replay(speed=20),
+        stop=bench.stop,
+        say=bench.said.append,
+        progress=kill_after_20,
+        delivery_timeout_s=2,
+    )
     assert isinstance(summary.error, DeliveryFailed)
     assert summary.error.exit_code == 1
     assert f"127.0.0.1:{port}" in str(summary.error)
-    assert "not acknowledged within 2 s" in summary.failures
-    # Four messages a sample, each acknowledged or failed; the dataset ended with the failures.
-    delivered, failed = sum(summary.messages.values()), sum(summary.failures.values())
-    assert delivered + failed == 4 * summary.samples
-    assert 80 <= delivered < 800
+    # What is not committed is not visible, whatever the broker had acknowledged of it.
+    assert sum(summary.messages.values()) == 4 * summary.samples
+    assert summary.failures["not committed"] % 4 == 0
     assert summary.samples < 400
+    assert start_broker(settings, data, os.environ, lambda _: None)
+    try:
+        rest = bench.produce(source)
+        assert rest.error is None
+        assert summary.samples + rest.samples == 400
+        expected = [START_MS + 1000 * n for n in range(400)]
+        assert [one.ts_ms for one in bench.arrived(DISK)] == expected
+    finally:
+        broker.stop(data)

@@ -48,6 +48,14 @@ def producer(  # noqa: PLR0913  one argument an option
             "--dataset", metavar="FILE", readable=False, help="Source: a CSV file of samples."
         ),
     ] = None,
+    run: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name of this sending of the dataset: with the same name it goes on where it "
+            "ended, with another one all is sent again.",
+        ),
+    ] = "default",
     live: Annotated[
         bool, typer.Option("--live", help="Source: this machine, one sample a second.")
     ] = False,
@@ -102,7 +110,7 @@ def producer(  # noqa: PLR0913  one argument an option
         raise UsageError("wanted one source: --dataset FILE, --live or --simulate")
     source: Source = Live(server_id)
     if dataset is not None:
-        source = Dataset(dataset)
+        source = Dataset(dataset, run)
     elif simulate:
         source = Simulated(Fleet(servers, interval, seed, _instant_ms(start)), incidents)
     replay = Replay(speed_of(speed) if speed else None, times, limit, duration)

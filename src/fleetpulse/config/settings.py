@@ -86,20 +86,21 @@ class SecurityPart(Section):
 
 
 class Topics(Section):
-    """Names and shape of the topics: one for each kind of record, and that of the windows."""
+    """Names and shape of the topics: one for each kind of record, windows, and positions."""
 
     cpu: TopicName = "topic-cpu"
     mem: TopicName = "topic-mem"
     net: TopicName = "topic-net"
     disk: TopicName = "topic-disk"
     windows: TopicName = "fleetpulse-windows"
+    positions: TopicName = "fleetpulse-positions"
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 1
     replication_factor: Annotated[int, Field(ge=1, le=32_767)] = 1
     retention_h: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
-        names = (self.cpu, self.mem, self.net, self.disk, self.windows)
+        names = (self.cpu, self.mem, self.net, self.disk, self.windows, self.positions)
         if len(set(names)) < len(names):
             raise ValueError("two topics have the same name, wanted different ones")
         return self

@@ -96,6 +96,13 @@ def grants(settings: Settings) -> tuple[Grant, ...]:
     topics = settings.topics
     names = [topics.name(topic) for topic in TOPICS]
     found = [Grant(PRODUCER, "TOPIC", name, "WRITE") for name in names]
+    found += [
+        Grant(PRODUCER, "TOPIC", topics.positions, operation)
+        for operation in ("READ", "WRITE", "CREATE")
+    ]
+    found.append(
+        Grant(PRODUCER, "TRANSACTIONAL_ID", "fleetpulse-producer-", "WRITE", is_prefix=True)
+    )
     for user, family in zip(CONSUMERS, FAMILIES, strict=True):
         found += [Grant(user, "TOPIC", topics.name(topic), "READ") for topic in family.topics]
         found.append(Grant(user, "GROUP", f"fleetpulse-{user}", "READ"))

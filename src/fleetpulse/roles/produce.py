@@ -1,44 +1,29 @@
 """The producer: one source's samples, split by topic, to Kafka."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Final
 
 from fleetpulse.config import Settings
-from fleetpulse.domain.errors import DeliveryFailed, FleetpulseError, UsageError
+from fleetpulse.domain.errors import DeliveryFailed, FleetpulseError
 from fleetpulse.domain.metric import TOPICS
-from fleetpulse.domain.reject import RejectClass
-from fleetpulse.domain.replay import MAX_SPEED, Pace, Replay, Times, starting_at, within
+from fleetpulse.domain.replay import Replay
 from fleetpulse.domain.sample import Sample, split
 from fleetpulse.edges.kafka.producer import DELIVERY_TIMEOUT_S, RecordProducer
 from fleetpulse.roles.access import kafka_access
-from fleetpulse.roles.source import Feed, Live, Source, default_speed, open_source
+from fleetpulse.roles.played import (
+    PROGRESS_EVERY_S,
+    ProduceSummary,
+    Progress,
+    chosen,
+    paced,
+    speed_of_source,
+)
+from fleetpulse.roles.replay import replay_dataset
+from fleetpulse.roles.source import Dataset, Feed, Source, open_source
 
 CONNECT_TIMEOUT_S: Final = 30.0
-_PROGRESS_EVERY_S: Final = 0.1
-
-# Samples sent so far, and how much of the source was read (0 to 1, None when nobody can know).
-Progress = Callable[[int, float | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ProduceSummary:
-    """What a run did.
-
-    `messages` are the acknowledged ones by topic name, `failures` the others by reason; `rejects`
-    counts rows and cells by class. `error` is what ended the run badly or left it incomplete: print
-    the summary, then raise it.
-    """
-
-    messages: Mapping[str, int]
-    samples: int
-    rejects: Mapping[RejectClass, int]
-    failures: Mapping[str, int]
-    seconds: float
-    error: FleetpulseError | None
 
 
 def produce(
@@ -54,12 +39,24 @@ def produce(
 ) -> ProduceSummary:
     """Send the samples of a source until it ends, `replay` says so, or `stop` is set.
 
-    A dataset ends at the first delivery that fails, because its rows must not be skipped; a live
-    source goes on and counts. `progress` is called at most ten times a second, and at the end.
+    A dataset is sent by `replay_dataset`, each row once; only what is no file, such as a pipe, goes
+    without its transactions and ends at the first delivery that fails. A live source goes on and
+    counts. `progress` is called at most ten times a second, and at the end.
     Raises UsageError (source, settings, topics), ServiceUnreachable (no broker within
     `connect_timeout_s`) and DiskError (rejects).
     """
-    speed = _speed(source, replay)
+    if isinstance(source, Dataset) and source.path.is_file():
+        return replay_dataset(
+            settings,
+            source,
+            replay,
+            stop=stop,
+            say=say,
+            progress=progress,
+            connect_timeout_s=connect_timeout_s,
+            delivery_timeout_s=delivery_timeout_s,
+        )
+    speed = speed_of_source(source, replay)
     topic_names = {topic: settings.topics.name(topic) for topic in TOPICS}
     access = kafka_access(settings, say)
     started_s = time.monotonic()
@@ -70,7 +67,7 @@ def produce(
             say(f"connected to broker {access.bootstrap}")
             try:
                 sent = _send(
-                    producer, feed, _paced(_chosen(feed, replay), speed, stop), stop, progress
+                    producer, feed, paced(chosen(feed, replay), speed, stop), stop, progress
                 )
             finally:
                 producer.finish(stop)
@@ -83,39 +80,6 @@ def produce(
         seconds=time.monotonic() - started_s,
         error=_error(producer, feed, access.bootstrap),
     )
-
-
-def _speed(source: Source, replay: Replay) -> float:
-    if not isinstance(source, Live):
-        return default_speed(source, replay.times) if replay.speed is None else replay.speed
-    if replay.speed not in (None, 1):
-        raise UsageError("--speed: a live source has the speed of time, wanted 1x or none")
-    return MAX_SPEED  # it waits for each second by itself
-
-
-def _chosen(feed: Feed, replay: Replay) -> Iterator[Sample]:
-    samples = feed.samples
-    if replay.duration_s is not None:
-        samples = within(samples, round(replay.duration_s * 1000), is_ordered=not feed.is_finite)
-    if replay.times is Times.NOW:
-        samples = starting_at(samples, time.time_ns() // 1_000_000)
-    return samples if replay.limit is None else islice(samples, replay.limit)
-
-
-def _paced(samples: Iterator[Sample], speed: float, stop: Event) -> Iterator[Sample]:
-    if speed == MAX_SPEED:
-        yield from samples
-        return
-    pace = None
-    started_s = 0.0
-    for sample in samples:
-        if pace is None:
-            pace = Pace(speed, sample.ts_ms)
-            started_s = time.monotonic()
-        wait_s = started_s + pace.due_s(sample.ts_ms) - time.monotonic()
-        if wait_s > 0 and stop.wait(wait_s):
-            return
-        yield sample
 
 
 def _send(
@@ -134,7 +98,7 @@ def _send(
         if time.monotonic() >= next_progress_s:
             producer.serve()
             progress(sent, feed.fraction())
-            next_progress_s = time.monotonic() + _PROGRESS_EVERY_S
+            next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         if stop.is_set() or producer.fatal or (feed.is_finite and producer.failed):
             break
     return sent

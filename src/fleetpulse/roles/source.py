@@ -16,7 +16,7 @@ from fleetpulse.codec.incidents import incident_line, incidents_header
 from fleetpulse.codec.rejects import file_reject_line
 from fleetpulse.codec.table import read_table
 from fleetpulse.config import Settings
-from fleetpulse.domain.clock import TimeReader, iso_text
+from fleetpulse.domain.clock import EPOCH, TimeReader, iso_text
 from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.incident import KnownIncident
 from fleetpulse.domain.metric import DISK_IO, METRICS
@@ -33,9 +33,10 @@ REJECTS_FILE: Final = "rejects.producer.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A CSV file of samples."""
+    """A CSV file of samples; `run` names this sending of it, which goes on where it ended."""
 
     path: Path
+    run: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,12 @@ def open_source(
         ):
             write(incidents_header())
             yield Feed(samples, is_finite=False)
+
+
+def check_dataset(settings: Settings, path: Path) -> None:
+    """Return where a file can be sent as a dataset; UsageError otherwise, DiskError."""
+    times = TimeReader(settings.time.tz, EPOCH.date())
+    next(read_table(read_chunks(path), METRICS, times, str(path)), None)
 
 
 def _simulated(

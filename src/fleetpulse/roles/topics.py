@@ -63,6 +63,16 @@ def windows_topic(settings: Settings) -> TopicSpec:
     return TopicSpec(part.windows, part.partitions, part.replication_factor, config)
 
 
+def positions_topic(settings: Settings) -> TopicSpec:
+    """Return the topic of how far datasets were sent; the producer makes it where it is missing."""
+    part = settings.topics
+    # The last note of each run is all that matters; notes do not expire.
+    config = {"cleanup.policy": "compact"}
+    if part.replication_factor == 1:
+        config["flush.messages"] = "1"
+    return TopicSpec(part.positions, 1, part.replication_factor, config)
+
+
 def _retention_ms(settings: Settings) -> str:
     # Kafka counts the age of a message from its timestamp, which is event time here: any limit
     # would delete a replayed dataset within minutes, unread. -1 is Kafka's word for no limit.
