@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "monitor": ("monitor", "monitor"),
     "spark-stream": ("stream", "spark_stream"),
     "simulate": ("produce", "simulate"),
+    "doctor": ("doctor", "doctor"),
     "network": ("network", "app"),
     "security": ("security", "app"),
     "config": ("settings", "app"),

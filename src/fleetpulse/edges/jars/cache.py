@@ -58,6 +58,23 @@ def ensure_jars(
     return tuple(_checked(jar, folder / jar.module.file_name) for jar in jars)
 
 
+def check_jars(jars: Sequence[Jar], cache: Path) -> tuple[Jar, ...]:
+    """Return those of the jars that are not in the cache; nothing is fetched.
+
+    Raises DataChanged where the content of one that is there is not what the lock wants, DiskError
+    where it cannot be read.
+    """
+    folder = cache / "jars"
+    missing = []
+    for jar in jars:
+        path = folder / jar.module.file_name
+        if path.is_file():
+            _checked(jar, path)
+        else:
+            missing.append(jar)
+    return tuple(missing)
+
+
 def resolve(
     set_name: str, modules: Sequence[Module], cache: Path, java: Path, provided: Path | None
 ) -> list[Jar]:
