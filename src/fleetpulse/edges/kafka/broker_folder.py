@@ -41,6 +41,8 @@ default.replication.factor=1
 min.insync.replicas=1
 log.retention.hours=168
 offsets.topic.replication.factor=1
+# Ten years: a live role that rests for more than the default week must not repeat a batch.
+offsets.retention.minutes=5256000
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
