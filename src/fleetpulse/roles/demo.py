@@ -16,6 +16,14 @@ from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.process import Child
 
 # Longer than the pauses of any source here (a live one sends every second).
+_NO_SECURITY: Final = (
+    "CA_FILE",
+    "CERTIFICATE_FILE",
+    "KEY_FILE",
+    "USER",
+    "PASSWORD_FILE",
+    "USERS_DIR",
+)
 _IDLE: Final = "4s"
 _POLL_S: Final = 0.1
 
@@ -92,6 +100,9 @@ def demo(
         "FLEETPULSE__HOSTS__BROKER": "127.0.0.1",
         "FLEETPULSE__BROKER__PORT": str(free_port()),
         "FLEETPULSE__OUTPUT_DIR": str(output),
+        # Nothing leaves this machine, and its own users are not those of the fleet.
+        "FLEETPULSE__SECURITY__TLS": "false",
+        **{f"FLEETPULSE__SECURITY__{key}": "null" for key in _NO_SECURITY},
     }
     stage = Stage(config, environment, output, hear, stop)
     with ExitStack() as running:
