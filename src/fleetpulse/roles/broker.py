@@ -1,5 +1,6 @@
 """The broker of this machine, run from the pinned jars on the address in the settings."""
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 
 from fleetpulse.config import Settings, set_value
 from fleetpulse.domain.errors import FleetpulseError, UsageError
+from fleetpulse.edges.credentials.certificate import CertificateFacts, certificate_facts
 from fleetpulse.edges.credentials.secret_file import read_secret
 from fleetpulse.edges.files import atomic_writer
 from fleetpulse.edges.kafka import broker
@@ -156,6 +158,8 @@ def _security(settings: Settings) -> BrokerSecurity | None:
             "folder of its users' passwords; start it with the settings of the folder broker that "
             "fleetpulse security init made"
         )
+    if part.ca_file and part.certificate_file:
+        _refuse_ended(certificate_facts(part.certificate_file, part.ca_file), part.certificate_file)
     passwords = {}
     for user in USERS:
         path = part.users_dir / f"{user}.password"
@@ -167,3 +171,17 @@ def _security(settings: Settings) -> BrokerSecurity | None:
             "folder broker that fleetpulse security init made"
         )
     return BrokerSecurity(tls, passwords, USERS, grants(settings))
+
+
+def _refuse_ended(found: CertificateFacts, path: Path) -> None:
+    # A broker that shows it would be of no use, and one that runs goes on with the one before.
+    now = dt.datetime.now(dt.UTC)
+    if found.holds_at(now):
+        return
+    what = f"has expired on {found.not_after:%Y-%m-%d}"
+    if now < found.not_before:
+        what = f"is not valid before {found.not_before:%Y-%m-%d}; check the clock here"
+    raise UsageError(
+        f"{path}: the broker's certificate {what}; make a new one with: fleetpulse security renew "
+        "--role broker, copy it here, and run fleetpulse broker start again"
+    )

@@ -17,7 +17,7 @@ import psutil
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from fleetpulse.domain.errors import AlreadyRunning
+from fleetpulse.domain.errors import AccessDenied, AlreadyRunning
 from fleetpulse.domain.secret import Secret
 from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 from fleetpulse.edges.kafka.address import accepts, check_address, free_port
@@ -29,7 +29,7 @@ from fleetpulse.edges.kafka.broker_folder import (
     Listeners,
 )
 from fleetpulse.edges.kafka.grants import Grant, reload_certificate, set_grants, set_users
-from fleetpulse.edges.kafka.tls import Tls
+from fleetpulse.edges.kafka.tls import Tls, shows_expired
 
 NODE_ID: Final = 1
 START_TIMEOUT_S: Final = 90.0
@@ -90,14 +90,14 @@ def start(spec: BrokerSpec, say: Callable[[str], None], timeout_s: float = START
     """Start the broker as a process of its own; return True once it answers.
 
     Returns False when this folder's broker runs already; users, permissions and certificate of a
-    secured one are set again then, and nothing else of it is touched. Raises UsageError for an
-    address that cannot be served, DiskError, AlreadyRunning while somebody else starts it, and
-    FleetpulseError with the end of its log where it dies or does not answer in time.
+    secured one are set again then, and nothing else of it is touched, unless the certificate that
+    it shows has ended: nobody can tell it anything then, and it is started anew. Raises UsageError
+    for an address that cannot be served, DiskError, AlreadyRunning while somebody else starts it,
+    and FleetpulseError with the end of its log where it dies or does not answer in time.
     """
     folder = BrokerFolder.at(spec.data_dir)
     with folder.launching():
-        if (noted := _running(folder)) is not None:
-            _renew(spec, noted)
+        if (noted := _running(folder)) is not None and _is_renewed(spec, noted, folder, say):
             return False
         listeners = _prepare(spec, folder, say)
         pid = _spawn_detached(spec, folder)
@@ -209,6 +209,23 @@ class RunningBroker:
     def renew(self, spec: BrokerSpec) -> None:
         """Set users, permissions and certificate again; raises ServiceUnreachable."""
         _renew(spec, self._noted)
+
+
+def _is_renewed(
+    spec: BrokerSpec, noted: BrokerProcess, folder: BrokerFolder, say: Callable[[str], None]
+) -> bool:
+    """Renew a broker that runs; False where that needed its end."""
+    try:
+        _renew(spec, noted)
+    except AccessDenied:
+        access = _own_access(noted, spec.security.tls if spec.security else None)
+        if access.tls is None or not shows_expired(*access.first, access.tls):
+            raise
+        say("the certificate that it shows has ended: stopping it, to start it with the new one")
+        _end(noted.pid, folder, STOP_TIMEOUT_S)
+        folder.forget_process(noted.pid)
+        return False
+    return True
 
 
 def _renew(spec: BrokerSpec, noted: BrokerProcess) -> None:

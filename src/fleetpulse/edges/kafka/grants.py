@@ -31,6 +31,7 @@ from fleetpulse.domain.secret import Secret
 from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 
 TIMEOUT_S: Final = 30.0
+_CONNECT_TIMEOUT_S: Final = 10.0
 # Kafka's own default for SCRAM-SHA-512; RFC 5802 wants 4096 at least.
 _ITERATIONS: Final = 8192
 _SALT_BYTES: Final = 16
@@ -119,7 +120,13 @@ def reload_certificate(access: KafkaAccess, node_id: int, listeners: Iterable[st
 
 def _client(access: KafkaAccess) -> tuple[AdminClient, ClientErrors]:
     errors = ClientErrors(access)
-    return access.client(AdminClient, {"client.id": "fleetpulse-access"}, errors.note), errors
+    client = access.client(AdminClient, {"client.id": "fleetpulse-access"}, errors.note)
+    try:
+        # Where there is no connection the calls below would only say so after half a minute.
+        client.list_topics(timeout=_CONNECT_TIMEOUT_S)
+    except KafkaException as err:
+        raise errors.failure(str(err.args[0].str()), client) from None
+    return client, errors
 
 
 def _answer(errors: ClientErrors, asked: Any) -> Any:  # noqa: ANN401  untyped client

@@ -67,6 +67,17 @@ def tls_problem(host: str, port: int, tls: Tls, timeout_s: float = TIMEOUT_S) ->
     return None
 
 
+def shows_expired(host: str, port: int, tls: Tls) -> bool:
+    """Tell whether the certificate that is shown at `host:port` has ended; raises OSError."""
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    with socket.create_connection((host, port), TIMEOUT_S) as plain:
+        try:
+            context.wrap_socket(plain, server_hostname=host).close()
+        except ssl.SSLCertVerificationError as err:
+            return err.verify_code == _EXPIRED
+    return False
+
+
 def _server_problem(host: str, tls: Tls, err: ssl.SSLCertVerificationError) -> str:
     if err.verify_code == _EXPIRED:
         return (
