@@ -14,6 +14,7 @@ _FILES: Final = {
     "consumer2": ("net_data.csv", "disk_data.csv"),
 }
 _RAW: Final = "raw"
+_UNSYNCED: Final = "consumer1, unsynced"
 NOTES: Final = (
     "Each topic holds as many messages as there are rows; a consumer drains two topics.",
     (
@@ -28,6 +29,10 @@ NOTES: Final = (
         "raw: consume(10000) with the same client settings over the topics of consumer1, "
         "nothing parsed."
     ),
+    (
+        "unsynced: the same with every wait for the disk left out; time for syncing: what draining "
+        "takes longer with it, of each pair of runs."
+    ),
     "at once: both consumers as processes side by side.",
 )
 
@@ -40,6 +45,7 @@ def measure(place: Place) -> tuple[dict[str, int], list[Measure]]:
     messages = 2 * FLEET.rows
     raw: list[Ended] = []
     alone: list[Drained] = []
+    unsynced: list[Drained] = []
     together: dict[str, list[Drained]] = {name: [] for name in _NAMES}
     with place.node() as node:
         node.run("load", "producer", "--dataset", dataset, "--speed", "max", "--json")
@@ -53,21 +59,28 @@ def measure(place: Place) -> tuple[dict[str, int], list[Measure]]:
                 )
             )
             alone += _drain(node, f"alone-{number}", _NAMES[:1])
+            unsynced += _drain(node, f"unsynced-{number}", _NAMES[:1], is_synced=False)
             for name, found in zip(_NAMES, _drain(node, f"together-{number}", _NAMES), strict=True):
                 together[name].append(found)
-    measures = [*_against_raw(messages, alone, raw)]
+    measures = [*_against_raw(messages, alone, raw), *_cost_of_syncs(messages, alone, unsynced)]
     for name, drained in together.items():
         measures += _own(f"{name}, at once", messages, drained)
     return {"rows": FLEET.rows, "messages a consumer": messages}, measures
 
 
-def _drain(node: Place, output: str, names: tuple[str, ...]) -> list[Drained]:
+def _drain(
+    node: Place, output: str, names: tuple[str, ...], *, is_synced: bool = True
+) -> list[Drained]:
     place = node.writing_to(output)
     with ExitStack() as kept:
-        running = [
-            kept.enter_context(place.start(name, name, "--until-idle", "1s", "--json"))
-            for name in names
-        ]
+        running = []
+        for name in names:
+            arguments = (name, "--until-idle", "1s", "--json")
+            if is_synced:
+                command = place.start(name, *arguments)
+            else:
+                command = place.start_unsynced(_UNSYNCED, *arguments)
+            running.append(kept.enter_context(command))
         ended = [one.finish() for one in running]
     found = []
     for name, one in zip(names, ended, strict=True):
@@ -92,6 +105,14 @@ def _against_raw(messages: int, alone: list[Drained], raw: list[Ended]) -> list[
         Measure(_RAW, "CPU", "s", [one.cpu_s for one in raw]),
         Measure("consumer1", "rate / raw", "", rates),
         Measure("consumer1", "CPU / raw", "", costs),
+    ]
+
+
+def _cost_of_syncs(messages: int, synced: list[Drained], unsynced: list[Drained]) -> list[Measure]:
+    costs = [one / two - 1 for (_, one), (_, two) in zip(synced, unsynced, strict=True)]
+    return [
+        Measure(_UNSYNCED, "rate", "messages/s", [messages / drain_s for _, drain_s in unsynced]),
+        Measure("consumer1", "time for syncing", "", costs, Goal(under=0.25)),
     ]
 
 

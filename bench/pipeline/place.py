@@ -15,6 +15,7 @@ from fleetpulse.edges.kafka.address import free_port
 from pipeline.command import FLEETPULSE, Command, CommandFailed, Ended
 
 _RAW: Final = Path(__file__).with_name("raw.py")
+_UNSYNCED: Final = Path(__file__).with_name("unsynced.py")
 _PEERS: Final = Path(__file__).with_name("peers")
 
 
@@ -72,6 +73,12 @@ class Place:
         """Run a `fleetpulse` command to its end; CommandFailed where it fails."""
         with self.start(name, *arguments) as running:
             return running.finish()
+
+    def start_unsynced(self, name: str, *arguments: str) -> Command:
+        """Start a `fleetpulse` command that never waits for the disk, noted under `name`."""
+        self.commands[name] = " ".join(("python", f"bench/pipeline/{_UNSYNCED.name}", *arguments))
+        command = [sys.executable, str(_UNSYNCED), *arguments]
+        return Command(command, self.folder, self.environ)
 
     def run_raw(self, name: str, *arguments: str) -> Ended:
         """Run a bare client loop (raw.py) to its end; CommandFailed where it fails."""
