@@ -184,8 +184,12 @@ def _launch(options: SessionOptions) -> tuple[JavaGateway, SparkConf]:
     return gateway, conf
 
 
+def _master(options: SessionOptions) -> str:
+    return options.master or options.conf.get("spark.master", "local[*]")
+
+
 def _conf(options: SessionOptions, log_settings: Path) -> dict[str, str]:
-    master = options.master or options.conf.get("spark.master", "local[*]")
+    master = _master(options)
     conf = {
         "spark.app.name": "fleetpulse",
         "spark.ui.enabled": "false",
@@ -212,6 +216,9 @@ def _environment(options: SessionOptions) -> Iterator[None]:
     """Set what Spark's launcher reads from the environment, for as long as it starts."""
     # The JVM must be of the same Spark as this PySpark, whatever else is installed.
     wanted = {"SPARK_HOME": str(Path(pyspark.__file__).parent)}
+    if _master(options).startswith("local"):
+        # Spark looks its machine's name up, and fails where nobody knows it.
+        wanted["SPARK_LOCAL_IP"] = os.environ.get("SPARK_LOCAL_IP", "127.0.0.1")
     if options.java_home is not None:
         wanted["JAVA_HOME"] = str(options.java_home)
     before = {key: os.environ.get(key) for key in wanted}
