@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from ipaddress import ip_address
@@ -29,6 +30,7 @@ SMALL_SEGMENT_BYTES: Final = 500
 _LARGE_BYTES: Final = 16 * 1024
 _SO_NWRITE: Final = 0x1024  # macOS: what is sent and not acknowledged yet
 _POLL_S: Final = 0.01
+ATTEMPT_S: Final = 3.0
 _REFUSALS: Final = (errno.ECONNREFUSED, errno.ECONNRESET)
 _NO_ROUTES: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
@@ -77,6 +79,28 @@ def reach(host: str, port: int, timeout_s: float) -> Reach:
             return Reach.REFUSED
         return Reach.NO_ROUTE if err.errno in _NO_ROUTES else Reach.SILENT
     return Reach.ACCEPTED
+
+
+def times_to_reach(host: str, port: int, count: int, every_s: float) -> tuple[float | None, ...]:
+    """Return the seconds until each of several connections was accepted; None: not in time.
+
+    They are begun `every_s` apart and run beside each other, each for ATTEMPT_S at most.
+    """
+
+    def attempt(number: int) -> float | None:
+        time.sleep(number * every_s)
+        started_s = time.monotonic()
+        is_accepted = reach(host, port, ATTEMPT_S) is Reach.ACCEPTED
+        return time.monotonic() - started_s if is_accepted else None
+
+    with ThreadPoolExecutor(count) as pool:
+        return tuple(pool.map(attempt, range(count)))
+
+
+def is_up(interface: str) -> bool:
+    """Tell whether an interface is up, as far as the system says."""
+    stats = psutil.net_if_stats().get(interface)
+    return stats is None or stats.isup
 
 
 def link_to(host: str, port: int, timeout_s: float) -> Link:

@@ -13,6 +13,7 @@ from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Check, Finding, Outcome, examine
 
 _SPARK_LIMIT_S: Final = 60.0
+_SLOW: Final = "the broker is busy, or the line to it slow or full: look at both"
 _CHECKS: Final = (
     Check("settings", ground.settings),
     Check("python", ground.python),
@@ -38,12 +39,18 @@ _CHECKS: Final = (
     Check("security", broker.security, needs=("settings",), after=("resolve",)),
     Check("connect", network.connect, needs=("resolve",), after=("zerotier", "overlay")),
     Check("mtu", network.mtu, needs=("connect",)),
-    Check("tls", broker.tls, needs=("security", "connect", "mtu")),
-    Check("login", broker.log_in, needs=("security", "tls")),
+    Check("tls", broker.tls, needs=("security", "connect", "mtu"), after=("overlay",)),
+    Check("login", broker.log_in, needs=("security", "tls"), after=("overlay",)),
     Check("advertised", broker.advertised, needs=("login",), after=("overlay",)),
-    Check("permission", broker.permission, needs=("advertised",)),
-    Check("topics", broker.topics, needs=("advertised",), after=("permission",)),
-    Check("round-trip", broker.round_trip, needs=("advertised",), after=("permission",)),
+    Check("permission", broker.permission, needs=("advertised",), late=_SLOW),
+    Check("topics", broker.topics, needs=("advertised",), after=("permission",), late=_SLOW),
+    Check(
+        "round-trip",
+        broker.round_trip,
+        needs=("advertised",),
+        after=("permission", "topics"),
+        late=_SLOW,
+    ),
     Check("clock", broker.clock, needs=("round-trip",)),
     Check("disk", machine.disk, needs=("settings",)),
     Check("output", machine.output, needs=("settings",), after=("disk",)),

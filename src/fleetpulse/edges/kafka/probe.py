@@ -139,15 +139,18 @@ def brokers(access: KafkaAccess, timeout_s: float) -> list[tuple[str, int]]:
     """
     errors = ClientErrors(access)
     client = access.client(AdminClient, {"client.id": "fleetpulse-doctor"}, errors.note)
+    asked = client.describe_cluster(request_timeout=timeout_s)
     deadline_s = time.monotonic() + timeout_s
-    while True:
-        try:
-            found = client.list_topics(timeout=_ATTEMPT_S)
-            return [(str(one.host), one.port) for one in found.brokers.values()]
-        except KafkaException as err:
-            client.poll(0)
-            if errors.is_denied or time.monotonic() >= deadline_s:
-                raise errors.failure(err.args[0].str()) from None
+    # A refusal is known long before the question is given up.
+    while not asked.done() and not errors.is_denied and time.monotonic() < deadline_s:
+        client.poll(0.05)
+    if not asked.done():
+        raise errors.failure(f"no answer within {timeout_s:g} s")
+    try:
+        return [(str(one.host), int(one.port)) for one in asked.result().nodes]
+    except KafkaException as err:
+        errors.note(err.args[0])
+        raise errors.failure(err.args[0].str()) from None
 
 
 def permitted(

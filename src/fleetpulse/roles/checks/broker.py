@@ -24,25 +24,25 @@ from fleetpulse.edges.kafka.probe import (
     round_trips,
     speaks_tls,
 )
-from fleetpulse.edges.kafka.tls import tls_problem
+from fleetpulse.edges.kafka.tls import Tls, tls_problem
 from fleetpulse.edges.kafka.topics import TopicDifference, TopicSpec, create_topics, list_topics
 from fleetpulse.edges.kafka.topics import differences as topic_differences
 from fleetpulse.edges.link import Reach, addresses_of, reach
 from fleetpulse.edges.overlay import Network, is_overlay
 from fleetpulse.roles.access import CONSUMERS, PROBE_TOPIC, grants, kafka_access, tls_of
 from fleetpulse.roles.checks.case import Case, is_loopback
-from fleetpulse.roles.checks.verdict import Verdict, failed, passed, warned
+from fleetpulse.roles.checks.verdict import Verdict, failed, passed, skipped, warned
 from fleetpulse.roles.topics import wanted
 
 _ANSWER_S: Final = 2.0
 _LOGIN_S: Final = 3.0
 _REACH_S: Final = 1.5
-_TOPICS_S: Final = 2.0
-_TRIPS_S: Final = 2.5
+_PATIENCE_S: Final = 4.0
 _TRIPS: Final = 5
 _WARNING_DAYS: Final = 30
 _PROBE_CONFIG: Final = {"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime"}
 _CLOCK_WARNING_S: Final = 1.0
+_CLOCK_STEP: Final = "let both machines keep their clocks by NTP (timedatectl, chronyc tracking)"
 
 
 def security(case: Case) -> Verdict:
@@ -74,8 +74,20 @@ def tls(case: Case) -> Verdict:
     facts = None
     if part.ca_file and part.certificate_file:
         facts = certificate_facts(part.certificate_file, part.ca_file)
+        if now < facts.not_before:
+            case.clock_problem = (
+                f"this machine's certificate was made after {facts.not_before:%Y-%m-%d %H:%M} UTC, "
+                f"and its clock says {now:%Y-%m-%d %H:%M}; {_CLOCK_STEP}"
+            )
+            return skipped("clock")
         if problem := own_problem(facts, now):
             return failed(f"{part.certificate_file}: {problem}")
+    return _secured_ends(host, port, files, facts, now)
+
+
+def _secured_ends(
+    host: str, port: int, files: Tls, facts: CertificateFacts | None, now: dt.datetime
+) -> Verdict:
     try:
         end_s = certificate_end(host, port, files, _ANSWER_S)
     except TimeoutError:
@@ -96,11 +108,6 @@ def own_problem(facts: CertificateFacts, now: dt.datetime) -> str | None:
         return (
             f"this machine's certificate has expired on {facts.not_after:%Y-%m-%d}; renew it "
             "(fleetpulse security renew) and copy it here; or the clock here is wrong"
-        )
-    if now < facts.not_before:
-        return (
-            f"this machine's certificate is not valid before {facts.not_before:%Y-%m-%d %H:%M} "
-            "UTC; check the clock here"
         )
     if not facts.is_signed_by_ca:
         return (
@@ -160,7 +167,7 @@ def permission(case: Case) -> Verdict:
         access,
         sorted({one.name for one in needed if one.resource == "TOPIC"}),
         sorted({one.name for one in needed if one.resource == "GROUP"}),
-        _ANSWER_S,
+        _PATIENCE_S,
     )
     lacking = lacks(needed, may)
     if lacking:
@@ -200,7 +207,7 @@ def lacks(
 def topics(case: Case) -> Verdict:
     """Hold the topics that the role uses against the settings."""
     used = [one for one in wanted(case.settings) if one.name in _topic_names(case)]
-    found = {one.name: one for one in list_topics(case.reached(), _TOPICS_S)}
+    found = {one.name: one for one in list_topics(case.reached(), _PATIENCE_S)}
     return judge_topics(
         used, [one for spec in used for one in topic_differences(found.get(spec.name), spec)]
     )
@@ -226,8 +233,8 @@ def round_trip(case: Case) -> Verdict:
     """Send messages to the topic of `doctor`, which is made for it, and read them back."""
     access = case.reached()
     replicas = case.settings.topics.replication_factor
-    create_topics(access, [TopicSpec(PROBE_TOPIC, 1, replicas, _PROBE_CONFIG)], _TOPICS_S)
-    case.trips = round_trips(access, PROBE_TOPIC, _TRIPS, _TRIPS_S)
+    create_topics(access, [TopicSpec(PROBE_TOPIC, 1, replicas, _PROBE_CONFIG)], _PATIENCE_S)
+    case.trips = round_trips(access, PROBE_TOPIC, _TRIPS, _PATIENCE_S)
     times_ms = [one.latency_s * 1000 for one in case.trips]
     return passed(
         f"{len(times_ms)} messages sent and read back, p50 {statistics.median(times_ms):.1f} ms, "
@@ -237,6 +244,8 @@ def round_trip(case: Case) -> Verdict:
 
 def clock(case: Case) -> Verdict:
     """Hold the broker's clock against this machine's."""
+    if case.clock_problem:
+        return failed(case.clock_problem)
     return judge_clock(case.trips, case.settings.time.max_skew_s)
 
 
@@ -252,11 +261,12 @@ def judge_clock(trips: Sequence[Trip], max_skew_s: float) -> Verdict:
     offset_s, error_s = best.clock_offset_s, best.error_s
     side = "ahead of" if offset_s > 0 else "behind"
     text = f"the broker's clock is {abs(offset_s):.3f} s {side} this one (± {error_s:.3f} s)"
-    step = "let both machines keep their clocks by NTP (timedatectl, chronyc tracking)"
     if abs(offset_s) - error_s > max_skew_s:
-        return failed(f"{text}, time.max_skew_s is {max_skew_s}: records are refused; {step}")
+        return failed(
+            f"{text}, time.max_skew_s is {max_skew_s}: records are refused; {_CLOCK_STEP}"
+        )
     if abs(offset_s) - error_s > _CLOCK_WARNING_S:
-        return warned(f"{text}; {step}")
+        return warned(f"{text}; {_CLOCK_STEP}")
     return passed(text)
 
 

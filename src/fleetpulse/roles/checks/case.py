@@ -33,6 +33,7 @@ class Case:
     access: KafkaAccess | None = None
     brokers: list[tuple[str, int]] = field(default_factory=list)
     trips: tuple[Trip, ...] = ()
+    clock_problem: str | None = None
 
     @property
     def bootstrap(self) -> tuple[str, int]:

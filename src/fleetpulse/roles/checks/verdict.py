@@ -100,6 +100,9 @@ def examine(
     for check in checks:
         started_s = time.monotonic()
         because = _cause(check.needs, found)
+        if because == check.name:
+            # An earlier check has seen what this one is to name.
+            because = None
         verdict = skipped(because) if because else _bounded(check, facts)
         if verdict.outcome is Outcome.FAIL and (because := _cause(check.after, found)):
             verdict = skipped(because)
