@@ -130,21 +130,21 @@ class Fleet:
         finally:
             self.broker("stop")
 
-    def restart_broker(self) -> None:
+    def restart_broker(self, clock: str | None = None) -> None:
         self.broker("stop")
-        self.broker("start")
+        self.broker("start", clock)
 
-    def broker(self, verb: str) -> None:
+    def broker(self, verb: str, clock: str | None = None) -> None:
         data = self.lab.broker.folder / "broker"
-        self.lab.broker.run("broker", verb, "--data", str(data))
+        self.lab.broker.run("broker", verb, "--data", str(data), clock=clock)
 
     @contextmanager
-    def consuming(self, *arguments: str) -> Iterator[list[Consumer]]:
+    def consuming(self) -> Iterator[list[Consumer]]:
         """Run both consumers from when they read until the end, which is a good one."""
         consumers = []
         for name, family in zip(("consumer1", "consumer2"), FAMILIES, strict=True):
             host = self.lab.hosts[name]
-            role = host.start(name, "--json", *arguments)
+            role = host.start(name, "--json")
             consumers.append(Consumer(host, family, role, self.output(host)))
         for consumer in consumers:
             for topic in consumer.family.topics:
@@ -154,8 +154,8 @@ class Fleet:
             assert consumer.role.stop() == 0, consumer.role.said()
 
     def produce(self, *arguments: str) -> Role:
-        dataset = ("--dataset", str(DATASET))
-        return self.lab.producer.start("producer", *dataset, "--json", *arguments)
+        dataset = ("--dataset", str(DATASET), "--json")
+        return self.lab.producer.start("producer", *dataset, *arguments)
 
 
 def await_rows(

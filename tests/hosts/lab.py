@@ -22,6 +22,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from fleetpulse.roles.setup import ready_java
+
 ROOT = Path(__file__).parents[2]
 WAIT_S = 30.0
 STOP_S = 20.0
@@ -178,20 +180,20 @@ class Host:
                         found.add(f"{_readable(address)}:{int(port, 16)}")
         return found
 
-    def start(self, *arguments: str, clock: str | None = None, tag: str = "") -> Role:
-        """Start a command of ours here; `clock` is what libfaketime makes of its time (`+3d`)."""
-        command = [sys.executable, str(ROOT / "main.py"), *arguments]
-        return self.start_command(*command, name=tag or arguments[0], clock=clock)
+    def start(self, *arguments: str, clock: str | None = None) -> Role:
+        """Start a command of ours here; `clock` is that of its Java processes, such as `+3d`."""
+        extra = {} if clock is None else {"JAVA_HOME": str(self._java_with(clock))}
+        command = (sys.executable, str(ROOT / "main.py"), *arguments)
+        return self.start_command(*command, name=arguments[0], extra=extra)
 
-    def start_command(self, *command: str, name: str, clock: str | None = None) -> Role:
+    def start_command(
+        self, *command: str, name: str, extra: Mapping[str, str] | None = None
+    ) -> Role:
         environment = {key: os.environ[key] for key in _PASSED if key in os.environ}
         # The tree under test, wherever it is installed from.
         environment["PYTHONPATH"] = str(ROOT / "src")
         environment["TMPDIR"] = str(self.folder)
-        if clock is not None:
-            # Waiting is none of a wrong clock's business: monotonic time goes on as it is.
-            environment |= {"FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-            command = ("env", f"LD_PRELOAD={faketime_library()}", *command)
+        environment |= extra or {}
         number = len(self.roles)
         out, log = (self.folder / f"{number:02d}-{name}.{kind}" for kind in ("out", "log"))
         with out.open("wb") as out_file, log.open("wb") as log_file:
@@ -207,6 +209,22 @@ class Host:
         role = Role(f"{name} on {self.name}", process, out, log)
         self.roles.append(role)
         return role
+
+    def _java_with(self, clock: str) -> Path:
+        """Return a Java whose clock is wrong.
+
+        Our own processes keep theirs: libfaketime does not know all the ways in which their Kafka
+        client waits for an instant, so they would wait for days, or not at all.
+        """
+        home = self.folder / f"java{clock}"
+        java = home / "bin" / "java"
+        if not java.exists():
+            java.parent.mkdir(parents=True)
+            real = ready_java(os.environ).executable
+            changed = " ".join(f"{key}={value}" for key, value in clock_environment(clock).items())
+            java.write_text(f'#!/bin/sh\nexec env {changed} "{real}" "$@"\n')
+            java.chmod(0o755)
+        return home
 
     def run(
         self, *arguments: str, clock: str | None = None, within_s: float = 120.0
@@ -257,6 +275,16 @@ def remove_stale() -> list[str]:
         return _start_of(int(parts[1])) != parts[2]
 
     return _remove(is_stale)
+
+
+def clock_environment(clock: str) -> dict[str, str]:
+    """Return the variables that give a process another clock."""
+    return {
+        "LD_PRELOAD": str(faketime_library()),
+        "FAKETIME": clock,
+        # Waiting is none of a wrong clock's business: monotonic time goes on as it is.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def faketime_library() -> Path:

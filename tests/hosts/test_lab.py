@@ -29,7 +29,17 @@ from faults import (
     silent_ends,
     small_mtu,
 )
-from lab import HOSTS, OVERLAY_INTERFACE, Host, Lab, awaited, open_lab, remove_stale, run_tool
+from lab import (
+    HOSTS,
+    OVERLAY_INTERFACE,
+    Host,
+    Lab,
+    awaited,
+    clock_environment,
+    open_lab,
+    remove_stale,
+    run_tool,
+)
 
 PORT = 7777
 LARGE = b"x" * 20_000
@@ -259,7 +269,8 @@ def test_a_link_that_is_down_comes_back_with_its_address(lab: Lab, wire: socket.
 
 def test_a_skewed_clock_is_that_of_one_process(lab: Lab) -> None:
     script = "import time; print(time.time(), time.monotonic())"
-    role = lab.producer.start_command(sys.executable, "-c", script, name="clock", clock="+3d")
+    command = (sys.executable, "-c", script)
+    role = lab.producer.start_command(*command, name="clock", extra=clock_environment("+3d"))
     role.finish()
     wall_s, monotonic_s = map(float, role.out.read_text().split())
     assert 3 * 86_400 - 60 < wall_s - time.time() <= 3 * 86_400

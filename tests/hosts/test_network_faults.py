@@ -80,3 +80,14 @@ def test_a_broker_that_comes_back_unheard_is_found_again(
         print(f"half-open: all rows {time.monotonic() - healed_s:.1f} s after its end")  # noqa: T201
         producer.finish()
     check_rows(consumers, wanted)
+
+
+def test_a_wrong_clock_of_the_broker_changes_no_row(
+    fleet: Fleet, wanted: Mapping[str, bytes]
+) -> None:
+    fleet.restart_broker(clock="+3d")
+    mine = fleet.tagged("clock")
+    with mine.consuming() as consumers:
+        mine.produce().finish()
+        await_rows(consumers, wanted)
+    check_rows(consumers, wanted)
