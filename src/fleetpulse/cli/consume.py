@@ -18,6 +18,7 @@ from fleetpulse.cli.console import (
 )
 from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
 from fleetpulse.domain.position import OnGap
+from fleetpulse.domain.share import Share
 
 UntilIdleOption = Annotated[
     float | None,
@@ -41,11 +42,32 @@ OnGapOption = Annotated[
 ]
 
 
+def _share(text: str) -> Share:
+    try:
+        return Share.of(text)
+    except ValueError as err:
+        raise typer.BadParameter(str(err)) from err
+
+
+PartitionsOption = Annotated[
+    Share | None,
+    typer.Option(
+        "--partitions",
+        parser=_share,
+        metavar="FIRST-LAST",
+        help="Read these partitions alone, into files of their own such as cpu_data.p0-3.csv, "
+        "beside other consumers. [default: all]",
+        show_default=False,
+    ),
+]
+
+
 def consumer1(
     *,
     until_idle: UntilIdleOption = None,
     connect_timeout: ConnectOption = 30.0,
     on_gap: OnGapOption = OnGap.STOP,
+    partitions: PartitionsOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +76,7 @@ def consumer1(
     Each message becomes a row of cpu_data.csv or mem_data.csv, or a reject, exactly once. Runs
     until stopped.
     """
-    _run(CPU_MEM, until_idle, connect_timeout, on_gap, config, as_json=as_json)
+    _run(CPU_MEM, until_idle, connect_timeout, on_gap, partitions, config, as_json=as_json)
 
 
 def consumer2(
@@ -62,6 +84,7 @@ def consumer2(
     until_idle: UntilIdleOption = None,
     connect_timeout: ConnectOption = 30.0,
     on_gap: OnGapOption = OnGap.STOP,
+    partitions: PartitionsOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +93,7 @@ def consumer2(
     Each message becomes a row of net_data.csv or disk_data.csv, or a reject, exactly once. Runs
     until stopped.
     """
-    _run(NET_DISK, until_idle, connect_timeout, on_gap, config, as_json=as_json)
+    _run(NET_DISK, until_idle, connect_timeout, on_gap, partitions, config, as_json=as_json)
 
 
 def _run(
@@ -78,6 +101,7 @@ def _run(
     until_idle_s: float | None,
     connect_timeout_s: float,
     on_gap: OnGap,
+    share: Share | None,
     config: Path | None,
     *,
     as_json: bool,
@@ -95,6 +119,7 @@ def _run(
             until_idle_s=until_idle_s,
             connect_timeout_s=connect_timeout_s,
             on_gap=on_gap,
+            share=share,
         )
     if as_json:
         print_json(

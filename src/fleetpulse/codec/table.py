@@ -22,6 +22,7 @@ from fleetpulse.domain.errors import UsageError
 from fleetpulse.domain.metric import METRICS, Metric, Topic
 from fleetpulse.domain.reject import Reject, RejectClass
 from fleetpulse.domain.sample import Record, Sample
+from fleetpulse.domain.share import Share
 
 _TIME_NAMES: Final = ("ts", "timestamp")
 _SERVER_NAME: Final = "server_id"
@@ -144,9 +145,14 @@ def sample_line(sample: Sample) -> str:
     return f"{_instant_text(sample.ts_ms)},{sample.server_id},{values}\n"
 
 
-def record_file_name(topic: Topic) -> str:
-    """Return the name of the file that a consumer keeps for a topic."""
-    return f"{topic.key}_data.csv"
+def record_file_name(topic: Topic, share: Share | None = None) -> str:
+    """Return the name of the file that a consumer keeps for a topic, or for a share of it."""
+    return f"{topic.key}_data{share.suffix if share else ''}.csv"
+
+
+def record_file_glob(topic: Topic) -> str:
+    """Return what the names of all shares' files match, and that of the whole topic's does not."""
+    return f"{topic.key}_data.p*.csv"
 
 
 def _cells(line: bytes) -> list[str] | Reject:

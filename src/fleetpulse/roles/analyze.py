@@ -68,8 +68,8 @@ def _take_in(
     with reject_file(plan.rejects_path) as rejects:
         reading = interpreter(plan, rejects, stop)
     parts = ", ".join(
-        f"{count} samples from {path}"
-        for count, path in zip(reading.intake.samples, plan.inputs, strict=True)
+        f"{count} samples from {' + '.join(map(str, paths))}"
+        for count, paths in zip(reading.intake.samples, plan.inputs, strict=True)
     )
     rejected = rejects.counts.total()
     say(parts + (f"; {rejected} rejects in {plan.rejects_path}" if rejected else ""))

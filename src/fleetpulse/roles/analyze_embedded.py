@@ -11,7 +11,7 @@ from typing import Final
 
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import FleetpulseError
-from fleetpulse.domain.metric import Family
+from fleetpulse.domain.metric import Family, Topic
 from fleetpulse.domain.position import Partition
 from fleetpulse.domain.summary import WindowSummary
 from fleetpulse.domain.window import WindowSpec
@@ -20,6 +20,8 @@ from fleetpulse.roles.intake import Intake, Reading, RejectFile, input_chunks, t
 from fleetpulse.roles.job import Plan
 
 # In a file a sample may stand anywhere, so nothing closes before the end.
+# A file, the topic that its rows are of, and what reads it.
+_Input = tuple[Topic, Table, Path]
 _WHOLE_FILES: Final = Liveness(lateness_ms=None, max_skew_ms=None)
 
 
@@ -47,15 +49,19 @@ class EmbeddedInterpreter:
             settings.time.tz,
             times_of_file(settings).start_date,
         )
-        places = [Partition(topic.key, 0) for topic in family.topics]
-        engine.assign(dict(zip(places, family.topics, strict=True)), 0)
-        tables = self._tables(plan)
-        for place, table, path in zip(places, tables, plan.inputs, strict=True):
+        inputs = self._inputs(plan)
+        # Each file is a source of its own, with its own order of clock times.
+        sources = {
+            Partition(topic.key, number): (topic, table, path)
+            for number, (topic, table, path) in enumerate(inputs)
+        }
+        engine.assign({place: topic for place, (topic, _, _) in sources.items()}, 0)
+        for place, (_, table, path) in sources.items():
             for chunk in chain(input_chunks(path, stop), [None]):
                 for one in engine.receive_table(place, table, chunk).refusals:
                     rejects.note(path, one.offset, one.reject, one.payload or b"")
                 self._check_memory(engine, path)
-        return _EmbeddedReading(settings, family, _intake(tables), spec, engine, begun_s)
+        return _EmbeddedReading(settings, family, _intake(family, inputs), spec, engine, begun_s)
 
     def _check_memory(self, engine: Engine, path: Path) -> None:
         # A cell for each server and slide: many servers that each ran for a short time take most.
@@ -66,20 +72,23 @@ class EmbeddedInterpreter:
                 "use --engine spark, or fewer days at a time"
             )
 
-    def _tables(self, plan: Plan) -> list[Table]:
+    def _inputs(self, plan: Plan) -> list[_Input]:
         return [
-            Table(metric, times_of_file(self.settings), str(path))
-            for metric, path in zip(plan.family.metrics, plan.inputs, strict=True)
+            (topic, Table(metric, times_of_file(self.settings), str(path)), path)
+            for topic, metric, paths in zip(
+                plan.family.topics, plan.family.metrics, plan.inputs, strict=True
+            )
+            for path in paths
         ]
 
     def _spec(self, plan: Plan, stop: Event) -> WindowSpec:
         """Return the windows; a grid that hangs on the first event costs reading twice."""
         if self.settings.window.origin != "first_event":
             return self.settings.window.spec()
-        tables = self._tables(plan)
-        for table, path in zip(tables, plan.inputs, strict=True):
+        inputs = self._inputs(plan)
+        for _, table, path in inputs:
             first_instant(table, input_chunks(path, stop))
-        return self.settings.window.spec(_intake(tables).first_ms)
+        return self.settings.window.spec(_intake(plan.family, inputs).first_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +116,11 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _intake(tables: Sequence[Table]) -> Intake:
-    first, second = (table.samples for table in tables)
-    first_ms = [table.first_ms for table in tables if table.first_ms is not None]
-    last_ms = [table.last_ms for table in tables if table.last_ms is not None]
+def _intake(family: Family, inputs: Sequence[_Input]) -> Intake:
+    first, second = (
+        sum(table.samples for topic, table, _ in inputs if topic is wanted)
+        for wanted in family.topics
+    )
+    first_ms = [table.first_ms for _, table, _ in inputs if table.first_ms is not None]
+    last_ms = [table.last_ms for _, table, _ in inputs if table.last_ms is not None]
     return Intake((first, second), min(first_ms, default=None), max(last_ms, default=None))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,8 @@ def copy_values(
         ValueFile(metric, folder / f"{metric.name}.csv") for metric in plan.family.metrics
     )
     copied = [
-        _copy(settings, path, file, rejects, stop)
-        for path, file in zip(plan.inputs, (first, second), strict=True)
+        _copy(settings, paths, file, rejects, stop)
+        for paths, file in zip(plan.inputs, (first, second), strict=True)
     ]
     instants_ms = [one for part in copied for one in part.instants_ms]
     intake = Intake(
@@ -149,19 +149,20 @@ class _Copied:
 
 
 def _copy(
-    settings: Settings, path: Path, file: ValueFile, rejects: RejectFile, stop: Event
+    settings: Settings, paths: Sequence[Path], file: ValueFile, rejects: RejectFile, stop: Event
 ) -> _Copied:
     name = file.metric.name
-    times = times_of_file(settings)
     samples = 0
     first_ms, last_ms = math.inf, -math.inf
     with atomic_writer(file.path) as write:
-        for line, row in read_table(input_chunks(path, stop), [file.metric], times, str(path)):
-            for reject in row.rejects:
-                rejects.note(path, line.number, reject, line.content)
-            if (sample := row.sample) is not None:
-                ts_ms = sample.ts_ms
-                write(value_line(ts_ms, sample.server_id, sample.values[name]))
-                samples += 1
-                first_ms, last_ms = min(first_ms, ts_ms), max(last_ms, ts_ms)
+        for path in paths:
+            times = times_of_file(settings)
+            for line, row in read_table(input_chunks(path, stop), [file.metric], times, str(path)):
+                for reject in row.rejects:
+                    rejects.note(path, line.number, reject, line.content)
+                if (sample := row.sample) is not None:
+                    ts_ms = sample.ts_ms
+                    write(value_line(ts_ms, sample.server_id, sample.values[name]))
+                    samples += 1
+                    first_ms, last_ms = min(first_ms, ts_ms), max(last_ms, ts_ms)
     return _Copied(samples, (int(first_ms), int(last_ms)) if samples else ())

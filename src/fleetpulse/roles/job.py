@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from fleetpulse.codec.rejects import rejects_file_name
+from fleetpulse.codec.table import record_file_glob
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import UsageError
-from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family
+from fleetpulse.domain.metric import CPU_MEM, NET_DISK, Family, Topic
 from fleetpulse.edges.sink import committed_bytes
 
 _CONSUMERS: Final = {CPU_MEM: "consumer1", NET_DISK: "consumer2"}
@@ -28,10 +29,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The files of a job; `inputs` follow the family's metrics."""
+    """The files of a job; `inputs` follow the family's metrics.
+
+    A metric has several where its topic is shared among consumers.
+    """
 
     family: Family
-    inputs: tuple[Path, Path]
+    inputs: tuple[tuple[Path, ...], tuple[Path, ...]]
     out: Path
     rejects_path: Path
 
@@ -42,13 +46,13 @@ def plan_of(settings: Settings, job: Job) -> Plan:
     Raises UsageError for those that cannot be what they are for, and what `committed_bytes` raises.
     """
     first, second = (
-        _checked_input(job.family, settings.record_path(topic), given)
+        _checked_inputs(settings, job.family, topic, given)
         for given, topic in zip(job.inputs, job.family.topics, strict=True)
     )
     out = job.out or settings.windows_path(job.family)
     if out.is_dir():
         raise UsageError(f"{out}: this is a folder, wanted a file to write")
-    if out.resolve() in (first.resolve(), second.resolve()):
+    if out.resolve() in [path.resolve() for path in first + second]:
         raise UsageError(f"{out}: this is an input of the same job, wanted another file to write")
     if committed_bytes(out) is not None:
         raise UsageError(
@@ -58,10 +62,16 @@ def plan_of(settings: Settings, job: Job) -> Plan:
     return Plan(job.family, (first, second), out, out.with_name(rejects_file_name(job.name)))
 
 
-def _checked_input(family: Family, default: Path, given: Path | None) -> Path:
-    path = given or default
-    if path.exists():
-        return path
-    if path == default:
-        raise UsageError(f"{_CONSUMERS[family]} has not written {path} yet: run it first")
-    raise UsageError(f"{path}: there is no such file; check the path")
+def _checked_inputs(
+    settings: Settings, family: Family, topic: Topic, given: Path | None
+) -> tuple[Path, ...]:
+    if given is not None:
+        if not given.exists():
+            raise UsageError(f"{given}: there is no such file; check the path")
+        return (given,)
+    whole = settings.record_path(topic)
+    shares = sorted(settings.output_dir.glob(record_file_glob(topic)))
+    found = (*([whole] if whole.exists() else []), *shares)
+    if not found:
+        raise UsageError(f"{_CONSUMERS[family]} has not written {whole} yet: run it first")
+    return found

@@ -7,6 +7,7 @@ from typing import Final
 from fleetpulse.codec.intake import Intake
 from fleetpulse.codec.table import record_file_name
 from fleetpulse.domain.position import Partition, Position
+from fleetpulse.domain.share import Share
 from fleetpulse.edges.kafka.fetched import Fetched
 from fleetpulse.edges.sink import Batch, Lines
 from fleetpulse.roles.locate import Locator
@@ -29,6 +30,7 @@ class Transfer:
     locator: Locator
     intake: Intake
     rejects_file: str
+    share: Share | None = None
     tripped: str | None = None
     _positions: dict[Partition, Position] = field(default_factory=dict)
 
@@ -98,7 +100,7 @@ class Transfer:
             return
         drained = self.intake.drain()
         lines = {
-            record_file_name(topic): Lines(b"".join(rows), len(rows))
+            record_file_name(topic, self.share): Lines(b"".join(rows), len(rows))
             for topic, rows in drained.rows.items()
             if rows
         }

@@ -20,7 +20,7 @@ from fleetpulse.edges.kafka.tls import Tls, tls_problem
 
 MECHANISM: Final = "SCRAM-SHA-512"
 _ADVERTISED_TIMEOUT_S: Final = 1.0
-_METADATA_TIMEOUT_S: Final = 1.0
+_METADATA_TIMEOUT_S: Final = 0.5
 _NO_ANSWER: Final = "no answer"
 # Part of whatever OpenSSL says.
 _TLS_ERROR: Final = "SSL routines"

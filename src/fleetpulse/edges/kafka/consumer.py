@@ -21,6 +21,7 @@ from fleetpulse.domain.position import (
     Position,
     needs_fingerprint,
 )
+from fleetpulse.domain.share import Share
 from fleetpulse.edges.kafka.access import ClientErrors, KafkaAccess
 from fleetpulse.edges.kafka.fetched import ConsumedMessage, Fetched, fingerprint
 from fleetpulse.edges.kafka.survey import MISSING, TopicSurvey
@@ -79,12 +80,22 @@ class LogConsumer:
     `lag_error` is the last failed commit of offsets to Kafka. Not for use by several threads.
     """
 
-    def __init__(self, access: KafkaAccess, group_id: str, topic_names: Sequence[str]) -> None:
-        """Prepare a client; it connects in the background. Raises UsageError for its files."""
+    def __init__(
+        self,
+        access: KafkaAccess,
+        group_id: str,
+        topic_names: Sequence[str],
+        share: Share | None = None,
+    ) -> None:
+        """Prepare a client; it connects in the background. Raises UsageError for its files.
+
+        With `share` it reads those partitions of each topic alone.
+        """
         self.lag_error: str | None = None
         self._access = access
         self._group_id = group_id
         self._topic_names = tuple(topic_names)
+        self._share = share
         self._is_broken = False
         self._has_more = False
         self._next: dict[Partition, int] = {}
@@ -118,7 +129,11 @@ class LogConsumer:
             self._open()
         self._client.unassign()
         self._next = {}
-        topic_ids = self._survey.partitions(timeout_s)
+        topic_ids = {
+            partition: topic_id
+            for partition, topic_id in self._survey.partitions(timeout_s).items()
+            if self._share is None or partition.number in self._share
+        }
         lows = self._survey.lows(list(topic_ids), timeout_s)
         highs = self._survey.highs(list(topic_ids), timeout_s)
         self._is_broken = False

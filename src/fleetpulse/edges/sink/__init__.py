@@ -6,7 +6,24 @@ the committed length of a file is cut on the next start.
 """
 
 from fleetpulse.edges.sink.data_file import FileSpec
-from fleetpulse.edges.sink.state import FileState, committed_bytes
+from fleetpulse.edges.sink.state import (
+    FileState,
+    StateView,
+    committed_bytes,
+    read_state,
+    state_paths,
+)
 from fleetpulse.edges.sink.store import Batch, Lines, Sink, open_sink
 
-__all__ = ["Batch", "FileSpec", "FileState", "Lines", "Sink", "committed_bytes", "open_sink"]
+__all__ = [
+    "Batch",
+    "FileSpec",
+    "FileState",
+    "Lines",
+    "Sink",
+    "StateView",
+    "committed_bytes",
+    "open_sink",
+    "read_state",
+    "state_paths",
+]

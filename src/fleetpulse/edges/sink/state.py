@@ -179,6 +179,16 @@ class StateStore:
             self._database.close()
 
 
+def state_paths(folder: Path, name: str) -> list[Path]:
+    """Return the states that sinks of this name, and of its shares (`name.p0-3`), keep in a folder.
+
+    >>> state_paths(Path("/nowhere"), "consumer1")
+    []
+    """
+    whole = folder / f"{name}{STATE_SUFFIX}"
+    return [*([whole] if whole.exists() else []), *sorted(folder.glob(f"{name}.p*{STATE_SUFFIX}"))]
+
+
 def committed_bytes(path: Path) -> int | None:
     """Return how far a file is committed according to the states in its folder.
 
