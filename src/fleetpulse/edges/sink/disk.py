@@ -108,6 +108,11 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it, each synced into its parent; an existing one is fine."""
     try:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        there = missing[-1].parent if missing else folder
+        # The start that made this may have died before it was synced into its parent. A parent
+        # that cannot be read is not of our making.
+        if (missing or _is_empty(folder)) and os.access(there.parent, os.R_OK):
+            sync_folder(there.parent)
         for path in reversed(missing):
             path.mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync_folder(path.parent)
@@ -115,6 +120,10 @@ def make_folder(folder: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as err:
         raise explained(err, folder, "make") from err
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 class Lock:
@@ -161,5 +170,8 @@ class Lock:
         os.close(self._descriptor)
 
     def _words(self) -> list[str]:
-        text = os.pread(self._descriptor, _NOTE_BYTES, 0).decode(errors="replace")
+        try:
+            text = os.pread(self._descriptor, _NOTE_BYTES, 0).decode(errors="replace")
+        except OSError as err:
+            raise explained(err, self._path, "read") from err
         return [word for word in text.split() if word.isdecimal()]
