@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "producer": ("produce", "producer"),
     "consumer1": ("consume", "consumer1"),
     "consumer2": ("consume", "consumer2"),
+    "audit": ("audit", "audit"),
     "analyze": ("analyze", "app"),
     "spark-job1": ("spark", "spark_job1"),
     "spark-job2": ("spark", "spark_job2"),

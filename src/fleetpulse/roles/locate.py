@@ -19,6 +19,7 @@ from fleetpulse.domain.position import (
 )
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.sink import Batch, Sink
+from fleetpulse.roles.gap_mark import GapMark
 
 # The sink counts the offsets that gaps took under this class, beside the classes of rejects.
 LOST_OFFSETS: Final = "lost_offsets"
@@ -56,7 +57,7 @@ class Locator:
         facts, starts = found
         known = self.sink.positions
         known_topics = {position.topic_name for position in known}
-        positions, lost_offsets = {}, 0
+        positions, lost_offsets, notes = {}, 0, {}
         for partition, fact in facts.items():
             is_known_topic = partition.topic_name in known_topics
             position = known.get(partition) or first_position(
@@ -69,6 +70,7 @@ class Locator:
             if gap is not None:
                 self._judge(gap)
                 lost_offsets += gap.lost_offsets
+                notes[GapMark.name(partition)] = self._mark(gap).pack()
                 position = Position(
                     partition, fact.topic_id, gap.resume_offset, clock=position.clock
                 )
@@ -76,7 +78,7 @@ class Locator:
                 self.say(f"{partition}: reading from offset {position.next_offset}")
             positions[partition] = position
         counts = {LOST_OFFSETS: lost_offsets} if lost_offsets else {}
-        self.sink.commit(Batch(positions=tuple(positions.values()), counts=counts))
+        self.sink.commit(Batch({}, tuple(positions.values()), counts, notes))
         self.consumer.assign(positions.values())
         return positions
 
@@ -123,6 +125,12 @@ class Locator:
             new = [partition for partition in facts if partition not in self.sink.positions]
             return facts, self.consumer.offsets_since(new, self.since_ms, timeout_s)
         return facts, {}
+
+    def _mark(self, gap: Gap) -> GapMark:
+        sizes_bytes = {name: file.committed_bytes for name, file in self.sink.files.items()}
+        note = self.sink.notes().get(GapMark.name(gap.position.partition))
+        before = None if note is None else GapMark.unpack(note, "the state")
+        return GapMark.of(gap, sizes_bytes, before)
 
     def _judge(self, gap: Gap) -> None:
         text = (
