@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,6 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fleetpulse.config import Settings, load
-from fleetpulse.domain.machine import Machine
 from fleetpulse.domain.metric import TOPICS
 from fleetpulse.edges.credentials.authority import Authority
 from fleetpulse.edges.credentials.folder import PRIVATE, replace_file
@@ -29,6 +28,7 @@ from fleetpulse.roles.access import USERS, grants, kafka_access
 
 ROOT = Path(__file__).parents[2]
 DATASET = ROOT / "data" / "sample_data.csv"
+DATASET_HEADER = "ts,server_id,cpu_pct,mem_pct,net_in,net_out,disk_io"
 WAIT_S = 60.0
 ASKS_S = 10.0
 DENIED = 77
@@ -185,6 +185,20 @@ class Installation:
             )
         return process, said_path
 
+    def produce(self, count: int) -> list[str]:
+        """Send a dataset of its own; return its rows, which `columns` takes apart."""
+        number = next(_number)
+        rows = [
+            f"2025-10-05T20:{row // 60 % 60:02d}:{row % 60:02d}Z,server_{number},"
+            f"{row % 90}.5,{row % 80}.25,{row}.75,1.0,{row % 1000}.0"
+            for row in range(count)
+        ]
+        path = self.root / f"dataset-{number}.csv"
+        path.write_text("\n".join([DATASET_HEADER, *rows, ""]))
+        done = self.run("producer", "producer", "--dataset", str(path))
+        assert done.code == 0, done.err
+        return rows
+
     # Its broker
 
     def broker(self, verb: str, **variables: object) -> Done:
@@ -246,9 +260,12 @@ def await_instant(end: datetime) -> None:
     awaited(lambda: datetime.now(UTC) > end + timedelta(seconds=1), "time passes")
 
 
-def users() -> list[str]:
-    """Return all users but the one who may do anything."""
-    return [machine.user for machine in Machine if machine is not Machine.BROKER]
+def columns(rows: Iterable[str], *chosen: int) -> list[str]:
+    """Return rows with time, server, and some of the other columns."""
+    return [
+        ",".join([*row.split(",")[:2], *(row.split(",")[2 + one] for one in chosen)])
+        for row in rows
+    ]
 
 
 def _done(code: int, said_path: Path) -> Done:
