@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -200,8 +200,10 @@ class SmallDisk:
         filler = self.place / f"filler{len(self._filler)}"
         found = os.statvfs(self.place)
         free_bytes = found.f_bavail * found.f_bsize - leave_bytes
-        filler.write_bytes(b"x" * free_bytes)
         self._filler.append(filler)
+        # Somebody else may take some of the room meanwhile.
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            file.write(b"x" * free_bytes)
 
     def make_room(self) -> None:
         for filler in self._filler:
