@@ -45,6 +45,14 @@ class Reach(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of one attempt to connect, and after how long."""
+
+    reach: Reach
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A connection's way: the interface that it leaves by, and its packets.
 
@@ -81,17 +89,16 @@ def reach(host: str, port: int, timeout_s: float) -> Reach:
     return Reach.ACCEPTED
 
 
-def times_to_reach(host: str, port: int, count: int, every_s: float) -> tuple[float | None, ...]:
-    """Return the seconds until each of several connections was accepted; None: not in time.
+def attempts(host: str, port: int, count: int, every_s: float) -> tuple[Attempt, ...]:
+    """Return what came of several connections to `host:port`.
 
     They are begun `every_s` apart and run beside each other, each for ATTEMPT_S at most.
     """
 
-    def attempt(number: int) -> float | None:
+    def attempt(number: int) -> Attempt:
         time.sleep(number * every_s)
         started_s = time.monotonic()
-        is_accepted = reach(host, port, ATTEMPT_S) is Reach.ACCEPTED
-        return time.monotonic() - started_s if is_accepted else None
+        return Attempt(reach(host, port, ATTEMPT_S), time.monotonic() - started_s)
 
     with ThreadPoolExecutor(count) as pool:
         return tuple(pool.map(attempt, range(count)))

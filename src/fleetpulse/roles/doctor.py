@@ -36,7 +36,12 @@ _CHECKS: Final = (
         late="the name server does not answer: write an address into hosts.broker",
     ),
     Check("overlay", network.overlay, needs=("settings", "resolve"), after=("zerotier",)),
-    Check("security", broker.security, needs=("settings",), after=("resolve",)),
+    Check(
+        "security",
+        broker.security,
+        needs=("settings",),
+        after=("zerotier", "resolve", "overlay"),
+    ),
     Check("connect", network.connect, needs=("resolve",), after=("zerotier", "overlay")),
     Check("mtu", network.mtu, needs=("connect",)),
     Check("tls", broker.tls, needs=("security", "connect", "mtu"), after=("overlay",)),

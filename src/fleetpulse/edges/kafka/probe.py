@@ -45,8 +45,12 @@ _PADDING: Final = [f"fleetpulse-{n:03}".ljust(200, ".") for n in range(40)]
 TLS_OPENING: Final = bytes((22, 3, 1, 64, 0)) + bytes(100)
 PLAIN_OPENING: Final = struct.pack(">i", 32 * 1024) + bytes(100)
 _ATTEMPT_S: Final = 1.0
+# There is no such thing, or nobody to ask about groups yet; who may not know it is told so first.
 _MISSING: Final = (
     KafkaError.GROUP_ID_NOT_FOUND,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001  the client names its own codes so
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
@@ -158,7 +162,7 @@ def permitted(
 ) -> Mapping[tuple[str, str], frozenset[str] | None]:
     """Return what this user may do with topics and groups: Kafka's operations, such as READ.
 
-    Keys are ("TOPIC", name) and ("GROUP", name); None where there is no such topic. Raises
+    Keys are ("TOPIC", name) and ("GROUP", name); None where there is no such thing yet. Raises
     ServiceUnreachable.
     """
     errors = ClientErrors(access)

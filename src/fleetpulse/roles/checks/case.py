@@ -42,8 +42,9 @@ class Case:
 
     @property
     def is_at_home(self) -> bool:
-        """Tell whether the broker is on this machine by a loopback address."""
-        return is_loopback(self.settings.hosts.broker or "")
+        """Tell whether the broker is on this machine under a loopback address."""
+        hosts = self.addresses or (self.settings.hosts.broker or "",)
+        return all(map(is_loopback, hosts))
 
     @property
     def user(self) -> str | None:

@@ -8,15 +8,15 @@ from fleetpulse.domain.errors import AccessDenied, FleetpulseError, ServiceUnrea
 from fleetpulse.edges.kafka.probe import PLAIN_OPENING, TLS_OPENING, Greeting, greet
 from fleetpulse.edges.link import (
     ATTEMPT_S,
+    Attempt,
     Link,
     Reach,
     addresses_of,
+    attempts,
     is_up,
     link_to,
     loses_large_packets,
-    reach,
     small_segments,
-    times_to_reach,
 )
 from fleetpulse.edges.overlay import Address, LocalAddress, is_overlay
 from fleetpulse.edges.ports import open_ports
@@ -185,50 +185,55 @@ def _on_overlay(
 def connect(case: Case) -> Verdict:
     """Open TCP connections to the broker."""
     host, port = case.bootstrap
-    found = reach(host, port, ATTEMPT_S)
-    if found is Reach.ACCEPTED:
-        if is_loopback(host):
-            return passed(f"{host}:{port} accepts")
-        return judge_times(f"{host}:{port}", times_to_reach(host, port, _ATTEMPTS, _EVERY_S))
-    if found is Reach.REFUSED:
-        elsewhere = _heard_elsewhere(case, port)
-        if elsewhere:
-            return failed(
-                f"{host}:{port} refuses: the broker listens on {elsewhere} instead; on this "
-                "machine run fleetpulse broker config, then broker stop and broker start"
-            )
+    found = attempts(host, port, 1 if case.is_at_home else _ATTEMPTS, _EVERY_S)
+    verdict = judge_attempts(f"{host}:{port}", found)
+    is_refused = all(one.reach is Reach.REFUSED for one in found)
+    if is_refused and (elsewhere := _heard_elsewhere(case, port)):
         return failed(
-            f"{host}:{port} refuses: no broker listens there, on this address and port; on its "
-            "machine see fleetpulse broker status and broker config, and start it with: "
-            "fleetpulse broker start"
+            f"{host}:{port} refuses: the broker listens on {elsewhere} instead; on this "
+            "machine run fleetpulse broker config, then broker stop and broker start"
         )
-    if found is Reach.NO_ROUTE:
+    return verdict
+
+
+def judge_attempts(place: str, found: Sequence[Attempt]) -> Verdict:
+    """Return what is to be said of a place where connecting ended like this."""
+    accepted = [one.seconds for one in found if one.reach is Reach.ACCEPTED]
+    if accepted:
+        return _judge_times(place, min(accepted), found)
+    reaches = [one.reach for one in found]
+    if Reach.REFUSED in reaches:
         return failed(
-            f"{host}:{port}: there is no way to this address from here; see that the VPN is up on "
-            "both machines (fleetpulse network status), and that hosts.broker is right"
+            f"{place} refuses: no broker listens there, on this address and port; on its machine "
+            "see fleetpulse broker status and broker config, and start it with: fleetpulse broker "
+            "start"
+        )
+    if Reach.NO_ROUTE in reaches:
+        return failed(
+            f"{place}: there is no way to this address from here; see that the VPN is up on both "
+            "machines (fleetpulse network status), and that hosts.broker is right"
         )
     return failed(
-        f"{host}:{port}: no answer within {ATTEMPT_S:g} s; let a firewall on the broker's "
-        f"machine accept TCP port {port} on its overlay address, see that the machine is up, and "
-        "that hosts.broker is right"
+        f"{place}: no answer within {ATTEMPT_S:g} s; let a firewall on the broker's machine accept "
+        f"TCP port {place.rpartition(':')[2]} on its overlay address, see that the machine is up, "
+        "and that hosts.broker is right"
     )
 
 
-def judge_times(place: str, times_s: Sequence[float | None]) -> Verdict:
-    """Return what is to be said of connections that took this long, None for not in time."""
-    known = [one for one in times_s if one is not None]
-    fastest_s = min(known, default=0.0)
+def _judge_times(place: str, fastest_s: float, found: Sequence[Attempt]) -> Verdict:
     # A system repeats the first packet of a connection after a second (RFC 6298).
-    repeated = sum(one is None or one > fastest_s + _REPEATED_S for one in times_s)
+    repeated = sum(
+        one.reach is not Reach.ACCEPTED or one.seconds > fastest_s + _REPEATED_S for one in found
+    )
     text = f"{place} accepts, after {fastest_s * 1000:.1f} ms"
     if not repeated:
         return passed(text)
     lost = (
-        f"{text}, but {repeated} of {len(times_s)} connections only at a second try: packets get "
+        f"{text}, but {repeated} of {len(found)} connections not at the first try: packets get "
         "lost, or the link goes up and down; see how the VPN connects both machines (fleetpulse "
         "network peers: relayed?), then Wi-Fi, cables, and what else fills the line"
     )
-    return failed(lost) if repeated >= _MANY * len(times_s) else warned(lost)
+    return failed(lost) if repeated >= _MANY * len(found) else warned(lost)
 
 
 def _first_part(err: FleetpulseError) -> str:
