@@ -22,11 +22,12 @@ from oracle import BAD, START_MS, STEP_MS, WAIT_S, Fleet, Sent, awaited
 from fleetpulse.domain.errors import DataChanged, ServiceUnreachable, UsageError
 from fleetpulse.domain.metric import CPU, CPU_MEM, MEM
 from fleetpulse.domain.position import OnGap
+from fleetpulse.domain.share import Share
 from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.sink import FileSpec, committed_bytes, open_sink
 from fleetpulse.edges.sink.data_file import TAIL_BYTES
 from fleetpulse.roles.audit import RoleAudit, audit
-from fleetpulse.roles.audit_topic import TopicAudit
+from fleetpulse.roles.audit_topic import PORTION_LINES, TopicAudit
 from fleetpulse.roles.consume import consume
 from fleetpulse.roles.finding import Fault
 
@@ -36,7 +37,7 @@ FILES = [FileSpec(CSV), FileSpec("mem_data.csv"), FileSpec(REJECTS)]
 Places = list[tuple[str, int | None]]
 
 
-def consumed(fleet: Fleet, on_gap: OnGap = OnGap.STOP) -> None:
+def consumed(fleet: Fleet, on_gap: OnGap = OnGap.STOP, share: Share | None = None) -> None:
     try:
         consume(
             fleet.settings,
@@ -46,18 +47,25 @@ def consumed(fleet: Fleet, on_gap: OnGap = OnGap.STOP) -> None:
             until_idle_s=0.3,
             connect_timeout_s=WAIT_S,
             on_gap=on_gap,
+            share=share,
         )
     finally:
         fleet.stop.clear()
 
 
-def audited(fleet: Fleet, *names: str, timeout_s: float = WAIT_S) -> RoleAudit:
+def audited(
+    fleet: Fleet,
+    *names: str,
+    timeout_s: float = WAIT_S,
+    portion_lines: int = PORTION_LINES,
+) -> RoleAudit:
     (found,) = audit(
         fleet.settings,
         names,
         say=fleet.said.append,
         report=lambda _count, _share: None,
         timeout_s=timeout_s,
+        portion_lines=portion_lines,
     )
     return found
 
@@ -344,6 +352,47 @@ def test_of_many_faults_twenty_are_named_and_all_counted(fleet: Fleet) -> None:
     assert faults(found) == {"missing": 50}
     assert places(found) == [("missing", offset) for offset in range(4, 24)]
     assert "missing: 30 more" in run(fleet).stdout
+
+
+def test_what_is_too_much_at_once_is_looked_at_in_portions(read: Fleet) -> None:
+    assert audited(read, portion_lines=6).is_exact
+    name, edit, counted, named = CHANGES["row and reject of one offset"]
+    put(read, name, edit)
+    put(read, CSV, lambda lines: [*lines[:6], *lines[7:], lines[3]])
+    found = audited(read, portion_lines=6)
+    assert faults(found) == {"missing": 1, **counted, "duplicate": 2}
+    assert sorted(places(found), key=str) == sorted(
+        [("missing", 5), ("duplicate", 2), *named], key=str
+    )
+
+
+def test_a_consumer_of_some_partitions_is_audited_by_its_own_files(
+    broker_port: int, tmp_path: Path
+) -> None:
+    fleet = Fleet.on(broker_port, tmp_path, topics={"partitions": 3})
+    fleet.create()
+    fleet.send(one for number in range(3) for one in rows(fleet, 100 * number, 20, number))
+    for share in (Share(0, 1), Share(2, 2)):
+        consumed(fleet, share=share)
+    both = audit(
+        fleet.settings,
+        [],
+        say=fleet.said.append,
+        report=lambda _count, _share: None,
+        timeout_s=WAIT_S,
+    )
+    assert [one.name for one in both] == ["consumer1.p0-1", "consumer1.p2"]
+    assert all(one.is_exact for one in both)
+    assert [cpu_of(one).file_name for one in both] == ["cpu_data.p0-1.csv", "cpu_data.p2.csv"]
+    assert [len(cpu_of(one).partitions) for one in both] == [2, 1]
+    # Somebody puts the files of another folder beside them.
+    other = fleet.but(output_dir=tmp_path / "other")
+    consumed(other)
+    for path in other.settings.output_dir.iterdir():
+        shutil.copy(path, fleet.settings.output_dir)
+    done = run(fleet)
+    assert done.returncode == 1
+    assert f"{fleet.name(CPU)}-0 is in the files of consumer1 too" in done.stdout
 
 
 def test_it_proves_while_a_consumer_runs_under_load(fleet: Fleet) -> None:

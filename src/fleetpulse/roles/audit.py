@@ -25,7 +25,13 @@ from fleetpulse.edges.sink.state import STATE_SUFFIX
 from fleetpulse.roles.access import kafka_access
 from fleetpulse.roles.audit_rejects import read_rejects
 from fleetpulse.roles.audit_rows import judge_bytes
-from fleetpulse.roles.audit_topic import Files, Source, TopicAudit, audit_topic
+from fleetpulse.roles.audit_topic import (
+    PORTION_LINES,
+    Files,
+    Source,
+    TopicAudit,
+    audit_topic,
+)
 from fleetpulse.roles.consume import CONSUMER_NAMES
 from fleetpulse.roles.expected import Stretch
 from fleetpulse.roles.finding import Fault, Findings
@@ -65,16 +71,18 @@ def audit(
     say: Callable[[str], None],
     report: Callable[[int, float | None], None],
     timeout_s: float,
+    portion_lines: int = PORTION_LINES,
 ) -> list[RoleAudit]:
     """Return what is found of the consumers `names`; without names, of each that ran here.
 
-    `report` gets how many messages were read again. Raises ServiceUnreachable (no broker or no
-    topic within `timeout_s`), UsageError, DamagedState, DiskError, and DataChanged where state or a
-    whole file is gone, or the topics are no longer those that were read.
+    `report` gets how many messages were read again. Up to `portion_lines` lines of a topic are held
+    at once; where there are more, it is read several times. Raises ServiceUnreachable (no broker or
+    no topic within `timeout_s`), UsageError, DamagedState, DiskError, and DataChanged where state
+    or a whole file is gone, or the topics are no longer those that were read.
     """
     given = list(names)
     audits = [
-        _Audit(settings, family, found, say, report, timeout_s)
+        _Audit(settings, family, found, say, report, timeout_s, portion_lines)
         for family in FAMILIES
         if not given or CONSUMER_NAMES[family.name] in given
         for found in _consumers(settings.output_dir, family)
@@ -133,6 +141,7 @@ class _Audit:
     say: Callable[[str], None]
     report: Callable[[int, float | None], None]
     timeout_s: float
+    portion_lines: int
     _read_count: int = 0
     _whole_count: int = 0
 
@@ -192,6 +201,7 @@ class _Audit:
                     stretches,
                     rejects,
                     files,
+                    self.portion_lines,
                 )
                 for topic in self.family.topics
             )

@@ -15,11 +15,11 @@ from fleetpulse.edges.sink.reading import open_committed
 from fleetpulse.roles.audit_rejects import RejectLines, judge_rejects
 from fleetpulse.roles.audit_rows import RowFile, RowForm, judge_bytes, judge_rows
 from fleetpulse.roles.expected import Expected, Portion, Stretch, expect
-from fleetpulse.roles.finding import Findings
+from fleetpulse.roles.finding import Fault, Findings
 from fleetpulse.roles.reconcile import Column, Differences, reconcile
 
 # A line takes about fifty bytes meanwhile; where there are more the topic is read several times.
-PORTION_LINES: Final = 4_000_000
+PORTION_LINES: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def audit_topic(
     stretches: Mapping[Partition, Stretch],
     rejects: Mapping[Partition, RejectLines],
     files: Files,
-    portion_lines: int = PORTION_LINES,
+    portion_lines: int,
 ) -> TopicAudit:
     """Return what is found of a topic; of the stretches and rejects only its own are looked at.
 
@@ -103,6 +103,11 @@ def audit_topic(
             found = expect(source.consumer, source.topic, mine, portion, source.report)
             rows.take(portion, found)
         judge_rows(file, rows.differences, findings)
+        if (over := rows.differences.gone_count - rows.gone_most) > 0:
+            # Portion by portion each could be of a record that is gone, all together cannot.
+            text = f"{file.name} has {over} rows more than records that are gone"
+            findings.add(Fault.DUPLICATE, None, text)
+            findings.add_unnamed(Fault.DUPLICATE, over - 1)
         for where, stretch in mine.items():
             judge_rejects(
                 where,

@@ -188,7 +188,8 @@ def _read(consumer: LogConsumer, stretches: Mapping[Partition, Stretch]) -> Iter
             last = piece.messages[-1].offset() + 1 if piece.messages else 0
             if max(last, piece.end or 0) >= left[piece.partition].end:
                 del left[piece.partition]
-        consumer.pause(assigned - set(left))
+        # What is done does not take the way of the rest.
+        consumer.pause(assigned - set(left) if left else set())
 
 
 def _joined(pieces: list[Numbers]) -> Numbers:
