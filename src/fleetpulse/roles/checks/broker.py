@@ -34,7 +34,7 @@ from fleetpulse.roles.checks.case import Case, is_loopback
 from fleetpulse.roles.checks.verdict import Verdict, failed, passed, skipped, warned
 from fleetpulse.roles.topics import wanted
 
-_ANSWER_S: Final = 2.0
+_ANSWER_S: Final = 3.0
 _LOGIN_S: Final = 3.0
 _REACH_S: Final = 1.5
 _PATIENCE_S: Final = 4.0

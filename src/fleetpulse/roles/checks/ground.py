@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -124,17 +125,17 @@ def judge_connector(locked: tuple[Jar, ...], spark: str, scala: str) -> Verdict:
 
 def spark(case: Case) -> Verdict:
     """Start Spark, let it count, and stop it."""
-    try:
-        from fleetpulse.edges.spark.session import (  # noqa: PLC0415  a machine without Spark
-            SessionOptions,
-            explained,
-            open_session,
-        )
-    except ModuleNotFoundError:
+    if find_spec("pyspark") is None:
         missing = "PySpark is not installed; do: pip install 'fleetpulse[spark]'"
         return _no_pyspark(case, failed(missing))
     if case.java is None:
         return skipped("java")
+    from fleetpulse.edges.spark.session import (  # noqa: PLC0415  a machine without Spark
+        SessionOptions,
+        explained,
+        open_session,
+    )
+
     with TemporaryDirectory(prefix="fleetpulse-doctor-", ignore_cleanup_errors=True) as folder:
         log = Path(folder) / _SPARK_LOG
         options = SessionOptions(log, case.java.home, "local[1]")
