@@ -22,6 +22,7 @@ from fleetpulse.domain.errors import FleetpulseError
 from fleetpulse.domain.text import duration_s
 
 INTERRUPTED: Final = 130
+_UMASK: Final = 0o027
 _LINE_EVERY_S: Final = 10.0
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 200_000
 
@@ -166,6 +167,9 @@ def run(app: typer.Typer, arguments: list[str] | None) -> int:
     """Run a command and return its exit code; errors become one message without a traceback."""
     # NumPy starts threads for linear algebra, which nothing here does; they cost time and memory.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What a command and its children make is for their owner and group: see docs/security.md.
+    before = os.umask(_UMASK)
+    os.umask(before | _UMASK)
     try:
         app(arguments, prog_name="fleetpulse")
     except SystemExit as end:
@@ -191,4 +195,6 @@ def run(app: typer.Typer, arguments: list[str] | None) -> int:
             err=True,
         )
         return 1
+    finally:
+        os.umask(before)
     return 0

@@ -194,6 +194,8 @@ def _conf(options: SessionOptions, log_settings: Path) -> dict[str, str]:
         "spark.app.name": "fleetpulse",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # Hadoop sets the modes of what it writes, whatever the umask of the process.
+        "spark.hadoop.fs.permissions.umask-mode": "027",
     }
     if master.startswith("local"):
         conf |= {
