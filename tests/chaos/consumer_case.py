@@ -91,9 +91,13 @@ class ConsumerCase:
         self.row.produced = (self.row.produced or 0) + messages
         self.row.acknowledged = (self.row.acknowledged or 0) + messages
 
+    def reconnect(self) -> None:
+        """Let the sender ask anew which topics and partitions there are."""
+        self._producer = None
+
     def renew(self) -> None:
         """Begin to count again: what was sent is not in the topics any more."""
-        self._producer = None
+        self.reconnect()
         self.row.produced = self.row.acknowledged = 0
 
     # What is sent

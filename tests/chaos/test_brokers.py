@@ -264,6 +264,7 @@ def test_topics_that_come_late_and_grow_are_read_from_their_beginning(
         grown = case.fleet.admin.create_partitions([NewPartitions(name, 3) for name in names])
         for future in grown.values():
             future.result(CATCH_UP_S)
+        case.reconnect()
         for step in range(STEPS, 2 * STEPS):
             case.send(
                 replace(one, number=case.rng.randrange(3))
@@ -315,11 +316,15 @@ def test_aborted_messages_stay_invisible_and_an_open_transaction_is_named(
     case.send_steps(STEPS + 11, 5)
     before = case.contents()
     with case.running() as process:
-        wait_until(lambda: "transaction" in case.said(), "nothing was said", CATCH_UP_S)
+        name = case.fleet.name(CPU)
+        wait_until(lambda: f"{name}-0: " in case.said(), "nothing was said", CATCH_UP_S)
+        assert "offsets from" in case.said()
+        assert "a producer's transaction is open there and does not end" in case.said()
         assert case.contents() == before
         producer.commit_transaction(CATCH_UP_S)
         case.count(hanging)
         await_caught_up(case)
+        assert f"{name}-0: the transaction ended: going on" in case.said()
         assert process.poll() is None
     case.finish()
     case.check()

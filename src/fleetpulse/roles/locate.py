@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Final
 
@@ -26,6 +26,8 @@ LOST_OFFSETS: Final = "lost_offsets"
 _FIRST_ATTEMPT_S: Final = 2.0
 _LONGEST_ATTEMPT_S: Final = 8.0
 _WAIT_S: Final = 0.5
+# A transaction of ours ends within a second or two.
+_HIDDEN_S: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -33,7 +35,8 @@ class Locator:
     """Finds the positions of a role's partitions, as often as the logs may have changed.
 
     A topic that was never read begins with its messages dated `since_ms` or later: 0 means the
-    oldest, None only what comes from now on. It also tells the user of outages.
+    oldest, None only what comes from now on. It also tells the user of outages, and of transactions
+    that do not end.
     """
 
     consumer: LogConsumer
@@ -44,6 +47,8 @@ class Locator:
     since_ms: int | None = 0
     _told_outage: bool = False
     _told_lag_error: str | None = None
+    _hidden: dict[Partition, tuple[int, float]] = field(default_factory=dict)
+    _told_hidden: set[Partition] = field(default_factory=set)
 
     def locate(self, timeout_s: float | None) -> dict[Partition, Position] | None:
         """Commit where to read, begin there, and return it; None where `stop` was set before.
@@ -83,7 +88,7 @@ class Locator:
         return positions
 
     def tell(self) -> None:
-        """Say when the broker went and when it came back."""
+        """Say when the broker went and came back, and where a transaction does not end."""
         outage, lag_error = self.consumer.outage, self.consumer.lag_error
         if outage and not self._told_outage:
             self.say(f"broker lost ({outage}): waiting for it, nothing is lost")
@@ -93,6 +98,7 @@ class Locator:
         if lag_error and lag_error != self._told_lag_error:
             self.say(f"Kafka's lag display is behind ({lag_error}); the files are not")
         self._told_lag_error = lag_error
+        self._tell_hidden()
 
     def _surveyed(
         self, timeout_s: float | None
@@ -125,6 +131,25 @@ class Locator:
             new = [partition for partition in facts if partition not in self.sink.positions]
             return facts, self.consumer.offsets_since(new, self.since_ms, timeout_s)
         return facts, {}
+
+    def _tell_hidden(self) -> None:
+        now_s = time.monotonic()
+        hidden = self.consumer.hidden
+        for partition, (offset, _) in tuple(self._hidden.items()):
+            if partition not in hidden or hidden[partition].start != offset:
+                del self._hidden[partition]
+                if partition in self._told_hidden:
+                    self._told_hidden.remove(partition)
+                    self.say(f"{partition}: the transaction ended: going on")
+        for partition, offsets in hidden.items():
+            _, since_s = self._hidden.setdefault(partition, (offsets.start, now_s))
+            if now_s - since_s >= _HIDDEN_S and partition not in self._told_hidden:
+                self._told_hidden.add(partition)
+                self.say(
+                    f"{partition}: {len(offsets)} offsets from {offsets.start} on cannot be read: "
+                    "a producer's transaction is open there and does not end; nothing is lost. "
+                    "Start that producer again, or wait until Kafka ends it"
+                )
 
     def _mark(self, gap: Gap) -> GapMark:
         sizes_bytes = {name: file.committed_bytes for name, file in self.sink.files.items()}

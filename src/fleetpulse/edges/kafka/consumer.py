@@ -124,6 +124,8 @@ class LogConsumer:
         where their files were replaced. Raises ServiceUnreachable, naming what to check, where the
         broker does not answer or a topic is missing, and UsageError for the files.
         """
+        # The client keeps a pause whatever it is assigned later.
+        self.pause(set())
         if self._access.stamp() != self._stamp:
             self.close()
             self._open()
@@ -166,9 +168,9 @@ class LogConsumer:
 
     def assign(self, positions: Iterable[Position]) -> None:
         """Read these partitions, each from its next offset on, and no others."""
+        self.pause(set())
         self._next = {position.partition: position.next_offset for position in positions}
         self._at_end = set()
-        self._paused = set()
         self._client.assign(
             [
                 TopicPartition(partition.topic_name, partition.number, offset)
@@ -212,6 +214,19 @@ class LogConsumer:
         if self.outage:
             return set(self._next)
         return set(self._next) - self._at_end | self._paused
+
+    @property
+    def hidden(self) -> dict[Partition, range]:
+        """The offsets that an open transaction hides, of partitions read as far as can be.
+
+        They are as the last watch found them; a transaction that just began hides some, too.
+        """
+        ends = self._survey.ends
+        found = {
+            one: range(self._next[one], ends.get(one, 0))
+            for one in self._at_end & self._next.keys()
+        }
+        return {partition: offsets for partition, offsets in found.items() if offsets}
 
     def pause(self, partitions: set[Partition]) -> None:
         """Read nothing more of these partitions for now, and go on with those paused before."""

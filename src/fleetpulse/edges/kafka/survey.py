@@ -44,17 +44,20 @@ class TopicSurvey:
     """Asks one broker about some topics.
 
     `outage` says why the broker does not answer, or is None; `has_changed` is True once a watch
-    found other partitions or topics than the last `partitions`.
+    found other partitions or topics than the last `partitions`; `ends` are the offsets behind each
+    partition's last, open transactions included, as the last watch found them.
     """
 
     def __init__(self, access: KafkaAccess, client_id: str, topic_names: Sequence[str]) -> None:
         """Prepare a client; it connects in the background. Raises UsageError for its files."""
         self.outage: str | None = None
         self.has_changed = False
+        self.ends: dict[Partition, int] = {}
         self._access = access
         self._topic_names = tuple(topic_names)
         self._known: dict[Partition, str | None] = {}
         self._watch: list[Future[Any]] = []
+        self._watch_ends: dict[Partition, Future[Any]] = {}
         self._answered_s = time.monotonic()
         self._errors = ClientErrors(access)
         settings = {"client.id": client_id, "reconnect.backoff.max.ms": 1000}
@@ -119,8 +122,9 @@ class TopicSurvey:
             every_s = _WATCH_OUTAGE_EVERY_S if self.outage else _WATCH_EVERY_S
             if time.monotonic() - self._answered_s >= every_s:
                 self._watch = self._ask(_WATCH_TIMEOUT_S)
+                self._watch_ends = self._list(list(self._known), _LATEST, _WATCH_TIMEOUT_S)
             return
-        if not all(future.done() for future in self._watch):
+        if not all(future.done() for future in (*self._watch, *self._watch_ends.values())):
             return
         answers, self._watch = self._watch, []
         self._answered_s = time.monotonic()
@@ -141,6 +145,8 @@ class TopicSurvey:
         self.outage = None
         self._errors.forget()
         self.has_changed = found != self._known
+        ends = self._watch_ends.items()
+        self.ends = {one: future.result().offset for one, future in ends if not future.exception()}
 
     def unreachable(self, reason: str) -> ServiceUnreachable:
         """Return the error for a broker that does not answer, with what to check."""
@@ -154,21 +160,24 @@ class TopicSurvey:
     def _limits(
         self, partitions: Sequence[Partition], spec: OffsetSpec, timeout_s: float
     ) -> dict[Partition, int]:
-        if not partitions:
-            return {}
-        asked = {TopicPartition(where.topic_name, where.number): spec for where in partitions}
         try:
-            futures: Mapping[TopicPartition, Future[Any]] = self._client.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
-            )
-            return {
-                Partition(where.topic, where.partition): future.result(timeout_s + 1).offset
-                for where, future in futures.items()
-            }
+            asked = self._list(partitions, spec, timeout_s).items()
+            return {partition: future.result(timeout_s + 1).offset for partition, future in asked}
         except KafkaException as err:
             raise self._failed(err) from err
         except FutureTimeout as err:
             raise self.unreachable(f"no offsets within {timeout_s:.0f} s") from err
+
+    def _list(
+        self, partitions: Sequence[Partition], spec: OffsetSpec, timeout_s: float
+    ) -> dict[Partition, Future[Any]]:
+        if not partitions:
+            return {}
+        asked = {TopicPartition(where.topic_name, where.number): spec for where in partitions}
+        futures: Mapping[TopicPartition, Future[Any]] = self._client.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
+        )
+        return {Partition(at.topic, at.partition): future for at, future in futures.items()}
 
     def _failed(self, err: KafkaException) -> ServiceUnreachable:
         self._errors.note(err.args[0])
