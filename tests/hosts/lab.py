@@ -10,6 +10,7 @@ import ctypes
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -220,9 +221,11 @@ class Host:
         java = home / "bin" / "java"
         if not java.exists():
             java.parent.mkdir(parents=True)
-            real = ready_java(os.environ).executable
+            real = ready_java(os.environ)
             changed = " ".join(f"{key}={value}" for key, value in clock_environment(clock).items())
-            java.write_text(f'#!/bin/sh\nexec env {changed} "{real}" "$@"\n')
+            java.write_text(f'#!/bin/sh\nexec env {changed} "{real.executable}" "$@"\n')
+            # With it the folder counts as a Java of its own, not as a way to the real one.
+            shutil.copy(real.home / "release", home)
             java.chmod(0o755)
         return home
 
@@ -284,6 +287,7 @@ def clock_environment(clock: str) -> dict[str, str]:
         "FAKETIME": clock,
         # Waiting is none of a wrong clock's business: monotonic time goes on as it is.
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     }
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -86,6 +87,8 @@ def test_a_wrong_clock_of_the_broker_changes_no_row(
     fleet: Fleet, wanted: Mapping[str, bytes]
 ) -> None:
     fleet.restart_broker(clock="+3d")
+    log = (fleet.lab.broker.folder / "broker" / "broker.log").read_text().splitlines()
+    assert datetime.fromisoformat(log[-1].split()[0]) > datetime.now(UTC) + timedelta(days=2)
     mine = fleet.tagged("clock")
     with mine.consuming() as consumers:
         mine.produce().finish()
