@@ -83,3 +83,17 @@ def test_a_paused_partition_is_behind_gives_nothing_and_goes_on_where_it_was(
     fleet.send([Sent(MEM, b"3")])
     read.until(len(TOPICS) + 5, set())
     assert (read.values[cpu], read.values[mem]) == ([b"0", b"1", b"2"], [b"0", b"1", b"2", b"3"])
+
+
+def test_an_assignment_gives_all_of_it_whatever_was_paused_before(
+    fleet: Fleet, consumer: LogConsumer
+) -> None:
+    partitions = {Partition(fleet.name(topic), 0) for topic in TOPICS}
+    Read(consumer).until(len(TOPICS), set())
+    consumer.pause(partitions)
+    consumer.assign(Position(where, None, 0) for where in partitions)
+    Read(consumer).until(len(TOPICS), set())
+    consumer.pause(partitions)
+    facts = consumer.survey({}, WAIT_S)
+    consumer.assign(Position(where, fact.topic_id, 0) for where, fact in facts.items())
+    Read(consumer).until(len(TOPICS), set())
