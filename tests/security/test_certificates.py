@@ -32,6 +32,7 @@ from fleetpulse.edges.kafka.tls import Tls, tls_problem
 HOST = "127.0.0.1"
 ASKS_S = 5.0
 SEND = ("producer", "--simulate", "--servers", "1", "--limit", "3", "--speed", "max")
+SHORT_S = 20.0
 QUICKLY = ("--connect-timeout", "4s")
 
 
@@ -246,3 +247,40 @@ def test_the_certificate_of_a_role_is_nobody_but_the_role_on_the_internal_listen
     producer.produce("topic-cpu", b"x", on_delivery=lambda error, _: written.append(error.code()))
     producer.flush(ASKS_S)
     assert written == [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+
+
+def test_roles_that_run_take_new_certificates_before_the_old_ones_end(
+    installation: Installation,
+) -> None:
+    machines = ("consumer1", "consumer2", "monitor", "producer")
+    end = max(installation.issue(machine, SHORT_S) for machine in machines)
+    simulate = ("producer", "--simulate", "--servers", "1", "--interval", "500ms")
+    live = {"window__idle_close_s": 600}
+    with (
+        installation.running("consumer1", "consumer1") as renewed,
+        installation.running("consumer2", "consumer2") as forgotten,
+        installation.running("monitor", "monitor", "--csv", **live) as monitor,
+        installation.running("producer", *simulate) as producer,
+    ):
+        renewed.await_rows("cpu_data.csv", 1)
+        forgotten.await_rows("net_data.csv", 1)
+        for machine in ("consumer1", "monitor", "producer"):
+            installation.issue(machine, 600)
+        await_instant(end)
+        # Whoever has the old certificate only can stay until this.
+        assert installation.broker("stop").code == 0
+        assert installation.broker("start").code == 0
+        rows = {name: len(renewed.rows(name)) for name in ("cpu_data.csv", "mem_data.csv")}
+        lost = len(forgotten.rows("net_data.csv"))
+        for name, count in rows.items():
+            renewed.await_rows(name, count + 5)
+        windows = len(monitor.rows("CPU_MEM.csv"))
+        monitor.await_rows("CPU_MEM.csv", windows + 1)
+        assert len(forgotten.rows("net_data.csv")) == lost
+        installation.issue("consumer2", 600)
+        forgotten.await_rows("net_data.csv", len(renewed.rows("cpu_data.csv")))
+        for role in (producer, renewed, forgotten, monitor):
+            assert role.stop().code == 0, role.said()
+        installation.broker("start")
+    for machine in machines:
+        installation.renew(machine)
