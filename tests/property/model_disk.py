@@ -2,8 +2,8 @@
 
 It stands under the sink's system calls: each goes to the real disk, and may die, fail, or take less
 than it was given. What was not synced is remembered as such. A power cut leaves in a new folder one
-of the many things that a disk may hold then: of every write, truncation and new name since the last
-sync it kept all, some or nothing. SQLite's own calls do not pass here: of its files the model knows
+of the many things that a disk may hold then: each sector, length and name is as of any moment since
+the last sync. SQLite's own calls do not pass here: of its files the model knows
 that each commit is on the disk, and lets only what follows be torn.
 """
 
@@ -24,6 +24,8 @@ import pytest
 # system then takes it for written, which it is not.
 Change = tuple[int, bytes | None, bool]
 
+# What a disk writes whole or not at all.
+SECTOR_BYTES = 512
 _SQLITE_LOG = "-wal"
 _SQLITE_INDEX = "-shm"
 _HALF = 0.5
@@ -62,18 +64,37 @@ class _File:
     def failed(self) -> None:
         self.unsynced = [(at, data, True) for at, data, _ in self.unsynced]
 
+    def wrote(self, at: int, data: bytes) -> None:
+        """Remember a write; one that follows another is one with it."""
+        if self.unsynced:
+            last_at, last, is_doomed = self.unsynced[-1]
+            if last is not None and last_at + len(last) == at and not is_doomed:
+                self.unsynced[-1] = (last_at, last + data, False)
+                return
+        self.unsynced.append((at, data, False))
+
     def after_power_cut(self, chance: Random) -> bytes:
+        """Return what the disk may hold: each sector, and the length, as of any moment."""
+        if not self.unsynced:
+            return self.durable
+        size_bytes = len(self._as_of(chance))
+        most = max((at + len(data or b"") for at, data, _ in self.unsynced), default=0)
+        sectors = []
+        for start in range(0, max(most, len(self.durable)), SECTOR_BYTES):
+            sector = self._as_of(chance)[start : start + SECTOR_BYTES]
+            sectors.append(sector.ljust(SECTOR_BYTES, b"\0"))
+        return b"".join(sectors)[:size_bytes].ljust(size_bytes, b"\0")
+
+    def _as_of(self, chance: Random) -> bytes:
+        """Return the content at a moment since the last sync."""
+        done = chance.randrange(len(self.unsynced) + 1)
         content = self.durable
-        for at, data, _ in self.unsynced:
-            match chance.choice(["kept", "lost", "torn"]):
-                case "kept":
-                    content = _changed(content, at, data)
-                case "torn" if data is not None:
-                    half = data[: chance.randrange(len(data) + 1)]
-                    # The new length may arrive without the bytes.
-                    content = _changed(content, at, chance.choice([half, bytes(len(data))]))
-                case _:
-                    pass
+        for at, data, _ in self.unsynced[:done]:
+            content = _changed(content, at, data)
+        if done < len(self.unsynced):
+            at, data, _ = self.unsynced[done]
+            if data is not None:
+                content = _changed(content, at, data[: chance.randrange(len(data) + 1)])
         return content
 
 
@@ -192,7 +213,7 @@ class ModelDisk:
             self._step()
             piece = bytes(data[: self._fault.piece_bytes] if self._fault else data)
             written = whole(descriptor, piece, offset)
-            self._changes(descriptor).append((offset, piece[:written], False))
+            self._file(descriptor).wrote(offset, piece[:written])
             return written
 
         return writing
@@ -201,7 +222,7 @@ class ModelDisk:
         def truncating(descriptor: int, length: int) -> None:
             self._step()
             whole(descriptor, length)
-            self._changes(descriptor).append((length, None, False))
+            self._file(descriptor).unsynced.append((length, None, False))
 
         return truncating
 
@@ -234,8 +255,8 @@ class ModelDisk:
 
         return making
 
-    def _changes(self, descriptor: int) -> list[Change]:
-        return self.files[self._paths[descriptor]].unsynced
+    def _file(self, descriptor: int) -> _File:
+        return self.files[self._paths[descriptor]]
 
     def _moved(self, path: Path) -> Path:
         return self.after / path.relative_to(self.root)

@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -399,6 +400,19 @@ def test_readers_see_only_what_is_committed_while_the_sink_is_open(folder: Path)
             file.write(b"torn")
         assert committed_bytes(csv) == len(HEADER) + 2 * len(ROW)
     assert committed_bytes(csv) == len(HEADER) + 2 * len(ROW)
+
+
+def test_a_log_without_a_beginning_that_a_power_cut_left_is_read_as_none(folder: Path) -> None:
+    csv = filled(folder)
+    with opened(folder) as sink:
+        shutil.copytree(folder, folder.with_name("cut"))
+        sink.commit(rows(1))
+    cut = folder.with_name("cut")
+    committed = csv.stat().st_size - len(ROW)
+    # Its length reached the disk, its bytes did not.
+    (cut / "consumer1.state.db-wal").write_bytes(bytes(8192))
+    assert (cut / "consumer1.state.db-shm").exists()
+    assert committed_bytes(cut / CSV.name) == committed
 
 
 def test_a_file_that_no_state_knows_has_no_committed_length(folder: Path) -> None:

@@ -17,11 +17,14 @@ from urllib.parse import quote
 
 from fleetpulse.domain.errors import AlreadyRunning, DamagedState, DiskError, UsageError
 from fleetpulse.domain.position import ClockState, LastRecord, Partition, Position
-from fleetpulse.edges.sink.disk import open_regular, sync_folder
+from fleetpulse.edges.sink.disk import explained, open_regular, sync_folder
 
 SCHEMA_VERSION: Final = 2
 # A commit that finds a longer log moves it to the database, which takes twice as long.
 _LOG_PAGES: Final = 4096
+# https://sqlite.org/fileformat2.html#the_write_ahead_log; the last bit is the order of bytes.
+_LOG_HEADER_BYTES: Final = 32
+_LOG_MAGIC: Final = 0x377F0682
 STATE_SUFFIX: Final = ".state.db"
 _STATE_MODE: Final = 0o600
 _SCHEMA: Final = """
@@ -239,7 +242,7 @@ def _read_only(state_path: Path) -> Iterator[sqlite3.Connection]:
             "is complete; run this as the user who runs the consumer"
         )
     log, index = (state_path.with_name(f"{state_path.name}-{one}") for one in ("wal", "shm"))
-    if not log.exists():
+    if not log.exists() or _is_no_log(log):
         # Nobody is changing the database, and it can be read as it is.
         query = "immutable=1"
     elif index.exists():
@@ -255,6 +258,21 @@ def _read_only(state_path: Path) -> Iterator[sqlite3.Connection]:
     ):
         database.execute("BEGIN")
         yield database
+
+
+def _is_no_log(log: Path) -> bool:
+    """Tell whether a power cut left a log without its beginning, which holds nothing then.
+
+    SQLite knows that too, except where it reads it through an index in memory: there it tries for
+    ten seconds and gives up.
+    """
+    try:
+        with log.open("rb") as file:
+            beginning = file.read(_LOG_HEADER_BYTES)
+    except OSError as err:
+        raise explained(err, log, "read") from err
+    magic = int.from_bytes(beginning[:4]) & ~1
+    return len(beginning) == _LOG_HEADER_BYTES and magic != _LOG_MAGIC
 
 
 def _uri(path: Path, query: str = "mode=rw") -> str:
