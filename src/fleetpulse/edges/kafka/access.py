@@ -6,6 +6,7 @@ so that a cause is found and worded in one place.
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ MECHANISM: Final = "SCRAM-SHA-512"
 _ADVERTISED_TIMEOUT_S: Final = 1.0
 _METADATA_TIMEOUT_S: Final = 0.5
 _NO_ANSWER: Final = "no answer"
+# How the library begins what it says of a broker that it was sent to: it knows its number.
+_ADVERTISED: Final = re.compile(r"(?:\w+://)?(\S+):(\d+)/\d+: ")
 # Part of whatever OpenSSL says.
 _TLS_ERROR: Final = "SSL routines"
 _DENIED: Final = frozenset(
@@ -206,7 +209,7 @@ class ClientErrors:
             client.poll(0)
         if self.is_denied:
             return AccessDenied(f"broker {bootstrap}: {self._tls_problem() or self.advice}")
-        brokers = [] if client is None else advertised(client)
+        brokers = [] if client is None else self._advertised(client)
         if lost := unreachable_brokers(brokers):
             return wrong_advertised(bootstrap, lost)
         cause = reason if self.last in (_NO_ANSWER, reason) else f"{reason} ({self.last})"
@@ -255,6 +258,14 @@ class ClientErrors:
             return tls_problem(*self.access.first, self.access.tls)
         except OSError:
             return None
+
+    def _advertised(self, client: Any) -> list[tuple[str, int]]:  # noqa: ANN401  of the library, untyped
+        found = advertised(client)
+        # A client that was sent elsewhere may ask there alone, in vain; its error says where.
+        sent = _ADVERTISED.match(self.last)
+        if found or sent is None or f"{sent[1]}:{sent[2]}" in self.access.bootstrap.split(","):
+            return found
+        return [(sent[1].strip("[]"), int(sent[2]))] if self._is_mute() else []
 
     def _is_mute(self) -> bool:
         """Tell whether something takes connections where the broker should be."""
