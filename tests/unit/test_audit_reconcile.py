@@ -133,6 +133,9 @@ def test_lines_out_of_order_are_named_and_counted() -> None:
     found = compared({ONE: list(range(100))}, list(range(99, -1, -1)))
     assert (counts(found), found.moved_count, len(found.moved)) == ((0, 0), 99, NAMED)
     assert found.moved[0] == (2, ONE, 99)
+    # What came before its turn is not waited for once more.
+    found = compared({ONE: [1, 2, 3, 4, 5]}, [3, 1, 2, 4, 5])
+    assert (found.moved, found.moved_count) == ([(2, ONE, 2)], 1)
     found = compared({ONE: [1, 2], TWO: [7, 8]}, [1, 8, 2, 7])
     assert (found.moved, found.moved_count) == ([(3, TWO, 1)], 1)
 
