@@ -72,12 +72,6 @@ def examine(role: Role | None, file: Path | None, **variables: object) -> Run:
     return Run({one.name: one for one in doctor(role, file, environ, lambda _one: None)})
 
 
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the tests of a build machine are told by a variable."""
-    monkeypatch.delenv("FLEETPULSE_CI", raising=False)
-
-
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A secured installation whose broker runs and has its topics."""

@@ -72,6 +72,23 @@ def test_python_is_held_against_the_supported_versions(
     assert judge_python(version).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("FLEETPULSE__BROKER__PORT", False),
+        ("FLEETPULSE_BROKER__PORT", True),
+        ("FLEETPULSE_BROKER_PORT", True),
+        ("FLEETPULSE_CACHE", False),
+        ("FLEETPULSE_CI", False),
+        ("BROKER_PORT", False),
+    ],
+)
+def test_a_variable_that_only_looks_like_a_setting_is_misspelt(
+    name: str, *, expected: bool
+) -> None:
+    assert ground.is_misspelt(name, {"broker_port"}) is expected
+
+
 def connector(version: str, scala: str = "2.13") -> tuple[Jar, ...]:
     name = f"spark-sql-kafka-0-10_{scala}"
     return (Jar("spark-kafka", Module("org.apache.spark", name, version), 1, "0"),)

@@ -1,6 +1,7 @@
 """What a machine must have before any network: settings, Python, Java, jars, Spark."""
 
 import sys
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,6 @@ from fleetpulse.roles.setup import BROKER_JARS, CONNECTOR_JARS, ready_java
 _OLDEST: Final = (3, 11)
 _NEWEST: Final = (3, 13)
 _PREFIX: Final = "FLEETPULSE"
-_KNOWN_VARIABLES: Final = ("FLEETPULSE_CACHE",)
 _CONNECTOR: Final = "spark-sql-kafka-0-10"
 _SPARK_LOG: Final = "spark.log"
 # What each role cannot do without; no role at all is the machine of a newcomer.
@@ -38,13 +38,8 @@ def settings(case: Case) -> Verdict:
     case.settings = loaded.settings
     if case.role is None or case.role.user:
         loaded.settings.bootstrap()
-    strangers = sorted(
-        name
-        for name in case.environ
-        if name.startswith(_PREFIX)
-        and not name.startswith(f"{_PREFIX}__")
-        and name not in _KNOWN_VARIABLES
-    )
+    keys = {path.replace(".", "_") for path, _, _ in loaded.leaves()}
+    strangers = sorted(name for name in case.environ if is_misspelt(name, keys))
     found = f"{loaded.file}" if loaded.file else "no settings file, defaults"
     if strangers:
         return warned(
@@ -53,6 +48,17 @@ def settings(case: Case) -> Verdict:
         )
     changed = sum(origin.startswith("environment") for _, _, origin in loaded.leaves())
     return passed(f"{found}, {changed} values from the environment" if changed else found)
+
+
+def is_misspelt(name: str, keys: Collection[str]) -> bool:
+    """Tell whether a variable looks like a setting and is read by nobody.
+
+    `keys` are the settings' paths with `_` between their parts, such as `broker_port`.
+    """
+    if not name.startswith(_PREFIX) or name.startswith(f"{_PREFIX}__"):
+        return False
+    rest = name.removeprefix(_PREFIX).strip("_").lower()
+    return "__" in rest or rest in keys
 
 
 def python(_case: Case) -> Verdict:
