@@ -262,9 +262,7 @@ def judge_clock(trips: Sequence[Trip], max_skew_s: float) -> Verdict:
     side = "ahead of" if offset_s > 0 else "behind"
     text = f"the broker's clock is {abs(offset_s):.3f} s {side} this one (± {error_s:.3f} s)"
     if abs(offset_s) - error_s > max_skew_s:
-        return failed(
-            f"{text}, time.max_skew_s is {max_skew_s}: records are refused; {_CLOCK_STEP}"
-        )
+        return failed(f"{text}, more than time.max_skew_s {max_skew_s}; {_CLOCK_STEP}")
     if abs(offset_s) - error_s > _CLOCK_WARNING_S:
         return warned(f"{text}; {_CLOCK_STEP}")
     return passed(text)
