@@ -158,11 +158,11 @@ class Host:
             finally:
                 _enter(own.fileno())
 
-    def connect(self, address: str, port: int, timeout_s: float = 1.0) -> socket.socket:
+    def connect(self, address: str, port: int, timeout_s: float = 5.0) -> socket.socket:
         with self.inside():
             return socket.create_connection((address, port), timeout_s)
 
-    def reaches(self, address: str, port: int, timeout_s: float = 1.0) -> bool:
+    def reaches(self, address: str, port: int, timeout_s: float = 5.0) -> bool:
         try:
             self.connect(address, port, timeout_s).close()
         except OSError:
