@@ -67,6 +67,11 @@ def test_a_missing_file_and_a_link_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_that_was_not_made_yet_holds_nothing(tmp_path: Path) -> None:
+    with open_committed(tmp_path, FileState("a.csv")) as file:
+        assert (list(file.lines()), file.crc, file.found_bytes) == ([], 0, 0)
+
+
 def test_a_state_is_read_whole_beside_its_writer(tmp_path: Path) -> None:
     with open_sink(tmp_path, "consumer1", [FileSpec("a.csv")]) as sink:
         for number in range(1, 4):

@@ -25,13 +25,13 @@ class CommittedFile:
     since byte 0 was.
     """
 
-    def __init__(self, path: Path, state: FileState, descriptor: int) -> None:
-        """Take an open file; made by `open_committed`."""
+    def __init__(self, path: Path, state: FileState, descriptor: int | None) -> None:
+        """Take an open file, None for one that was not made yet; made by `open_committed`."""
         self.path = path
         self.state = state
         self.crc = 0
         self._descriptor = descriptor
-        size_bytes = os.fstat(descriptor).st_size
+        size_bytes = 0 if descriptor is None else os.fstat(descriptor).st_size
         self.found_bytes = min(size_bytes, state.committed_bytes)
 
     def lines(self, start: int = 0, end: int | None = None) -> Iterator[list[bytes]]:
@@ -42,6 +42,8 @@ class CommittedFile:
         """
         if start == 0:
             self.crc = 0
+        if self._descriptor is None:
+            return
         limit = self.found_bytes if end is None else min(end, self.found_bytes)
         rest = b""
         for offset in range(start, limit, _READ_BYTES):
@@ -67,6 +69,9 @@ def open_committed(folder: Path, state: FileState) -> Iterator[CommittedFile]:
     """
     path = folder / state.name
     if not os.path.lexists(path):
+        if not state.committed_bytes:
+            yield CommittedFile(path, state, None)
+            return
         raise DataChanged(
             f"{path}: the file is missing, but {state.committed_bytes} bytes of it are committed: "
             "somebody else changed it; put the file back as it was"
