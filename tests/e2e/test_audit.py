@@ -27,9 +27,9 @@ from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.sink import FileSpec, committed_bytes, open_sink
 from fleetpulse.edges.sink.data_file import TAIL_BYTES
 from fleetpulse.roles.audit import RoleAudit, audit
-from fleetpulse.roles.audit_topic import PORTION_LINES, TopicAudit
+from fleetpulse.roles.auditing.finding import Fault
+from fleetpulse.roles.auditing.topic import PORTION_LINES, TopicAudit
 from fleetpulse.roles.consume import consume
-from fleetpulse.roles.finding import Fault
 
 CSV = "cpu_data.csv"
 REJECTS = "rejects.consumer1.jsonl"

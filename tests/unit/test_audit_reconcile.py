@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetpulse.domain.position import Partition
-from fleetpulse.roles.expected import Portion
-from fleetpulse.roles.reconcile import (
+from fleetpulse.roles.auditing.expected import Portion
+from fleetpulse.roles.auditing.reconcile import (
     NAMED,
     Column,
     Differences,

@@ -17,8 +17,8 @@ from fleetpulse.cli.consume import ConnectOption
 
 if TYPE_CHECKING:
     from fleetpulse.roles.audit import RoleAudit
-    from fleetpulse.roles.audit_topic import TopicAudit
-    from fleetpulse.roles.finding import Findings
+    from fleetpulse.roles.auditing.topic import TopicAudit
+    from fleetpulse.roles.auditing.finding import Findings
 
 
 class Role(StrEnum):
@@ -150,7 +150,7 @@ def _json(found: "RoleAudit") -> dict[str, Any]:
 
 
 def _json_faults(findings: "Findings") -> dict[str, Any]:
-    from fleetpulse.roles.finding import Fault  # noqa: PLC0415  starts alone
+    from fleetpulse.roles.auditing.finding import Fault  # noqa: PLC0415  starts alone
 
     return {
         **{fault.name.lower(): findings.counts[fault] for fault in Fault},

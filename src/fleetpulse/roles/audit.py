@@ -23,9 +23,11 @@ from fleetpulse.edges.sink import StateView, read_state, state_paths
 from fleetpulse.edges.sink.reading import open_committed
 from fleetpulse.edges.sink.state import STATE_SUFFIX
 from fleetpulse.roles.access import kafka_access
-from fleetpulse.roles.audit_rejects import read_rejects
-from fleetpulse.roles.audit_rows import judge_bytes
-from fleetpulse.roles.audit_topic import (
+from fleetpulse.roles.auditing.expected import Stretch
+from fleetpulse.roles.auditing.finding import Fault, Findings
+from fleetpulse.roles.auditing.rejects import read_rejects
+from fleetpulse.roles.auditing.rows import judge_bytes
+from fleetpulse.roles.auditing.topic import (
     PORTION_LINES,
     Files,
     Source,
@@ -33,8 +35,6 @@ from fleetpulse.roles.audit_topic import (
     audit_topic,
 )
 from fleetpulse.roles.consume import CONSUMER_NAMES
-from fleetpulse.roles.expected import Stretch
-from fleetpulse.roles.finding import Fault, Findings
 from fleetpulse.roles.gap_mark import GapMark
 from fleetpulse.roles.locate import LOST_OFFSETS
 

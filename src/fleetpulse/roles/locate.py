@@ -46,6 +46,7 @@ class Locator:
     say: Callable[[str], None]
     since_ms: int | None = 0
     _told_outage: bool = False
+    _told_refusal: bool = False
     _told_lag_error: str | None = None
     _hidden: dict[Partition, tuple[int, float]] = field(default_factory=dict)
     _told_hidden: set[Partition] = field(default_factory=set)
@@ -90,11 +91,14 @@ class Locator:
     def tell(self) -> None:
         """Say when the broker went and came back, and where a transaction does not end."""
         outage, lag_error = self.consumer.outage, self.consumer.lag_error
-        if outage and not self._told_outage:
+        # Where it is gone first and refuses us then, the second line says what there is to do.
+        is_news = self.consumer.is_refused and not self._told_refusal
+        if outage and (is_news or not self._told_outage):
             self.say(f"broker lost ({outage}): waiting for it, nothing is lost")
         elif self._told_outage and not outage:
             self.say("broker is back: going on")
         self._told_outage = outage is not None
+        self._told_refusal = self._told_outage and (is_news or self._told_refusal)
         if lag_error and lag_error != self._told_lag_error:
             self.say(f"Kafka's lag display is behind ({lag_error}); the files are not")
         self._told_lag_error = lag_error

@@ -9,9 +9,9 @@ import numpy as np
 
 from fleetpulse.domain.position import Partition
 from fleetpulse.edges.sink.reading import CommittedFile
-from fleetpulse.roles.expected import Stretch, reject_hash
-from fleetpulse.roles.finding import Fault, Findings
-from fleetpulse.roles.reconcile import Column
+from fleetpulse.roles.auditing.expected import Stretch, reject_hash
+from fleetpulse.roles.auditing.finding import Fault, Findings
+from fleetpulse.roles.auditing.reconcile import Column
 
 # What a line says of its place stands first, so a line that was cut still tells.
 _PLACE: Final = re.compile(

@@ -12,11 +12,11 @@ from fleetpulse.domain.position import Partition
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.sink import FileState
 from fleetpulse.edges.sink.reading import open_committed
-from fleetpulse.roles.audit_rejects import RejectLines, judge_rejects
-from fleetpulse.roles.audit_rows import RowFile, RowForm, judge_bytes, judge_rows
-from fleetpulse.roles.expected import Expected, Portion, Stretch, expect
-from fleetpulse.roles.finding import Fault, Findings
-from fleetpulse.roles.reconcile import Column, Differences, reconcile
+from fleetpulse.roles.auditing.expected import Expected, Portion, Stretch, expect
+from fleetpulse.roles.auditing.finding import Fault, Findings
+from fleetpulse.roles.auditing.reconcile import Column, Differences, reconcile
+from fleetpulse.roles.auditing.rejects import RejectLines, judge_rejects
+from fleetpulse.roles.auditing.rows import RowFile, RowForm, judge_bytes, judge_rows
 
 # A line takes about fifty bytes meanwhile; where there are more the topic is read several times.
 PORTION_LINES: Final = 2_000_000

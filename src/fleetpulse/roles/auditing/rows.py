@@ -11,10 +11,10 @@ from fleetpulse.domain.metric import Topic
 from fleetpulse.domain.position import Partition
 from fleetpulse.domain.sample import Record
 from fleetpulse.edges.sink.reading import CommittedFile
-from fleetpulse.roles.audit_rejects import excerpt
-from fleetpulse.roles.expected import Lines, Portion
-from fleetpulse.roles.finding import Fault, Findings
-from fleetpulse.roles.reconcile import Column, Differences
+from fleetpulse.roles.auditing.expected import Lines, Portion
+from fleetpulse.roles.auditing.finding import Fault, Findings
+from fleetpulse.roles.auditing.reconcile import Column, Differences
+from fleetpulse.roles.auditing.rejects import excerpt
 
 _ANY_DAY: Final = date(2000, 1, 1)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fleetpulse.domain.position import Partition
-from fleetpulse.roles.reconcile import NAMED
+from fleetpulse.roles.auditing.reconcile import NAMED
 
 
 class Fault(StrEnum):

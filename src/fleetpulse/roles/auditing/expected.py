@@ -22,8 +22,8 @@ from fleetpulse.domain.position import Partition, Position
 from fleetpulse.domain.reject import Reject
 from fleetpulse.edges.kafka.consumer import LogConsumer
 from fleetpulse.edges.kafka.fetched import Fetched
+from fleetpulse.roles.auditing.reconcile import Column, Numbers
 from fleetpulse.roles.gap_mark import GapMark
-from fleetpulse.roles.reconcile import Column, Numbers
 
 _POLL_S: Final = 0.2
 _GATHER_S: Final = 0.05
