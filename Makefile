@@ -32,11 +32,11 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-core demo test chaos test-daily lint bench bench-live bench-quick lock clean
+.PHONY: help setup setup-core demo test chaos mutants test-daily lint bench bench-live bench-quick lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
-	@echo '  ARGS="..." reaches demo, test, chaos and bench*; PYTHON=... chooses the Python'
+	@echo '  ARGS="..." reaches demo, test, chaos, mutants and bench*; PYTHON=... chooses the Python'
 
 setup: $(FULL) $(JARS) ## Prepare this machine for every role: Python packages, Kafka, Spark
 	@echo "ready: $(BIN)/fleetpulse --help"
@@ -51,7 +51,10 @@ test: $(DEV) $(JARS) ## Run all tests, with a real Kafka and a real Spark
 	@$(BIN)/python -m pytest $(ARGS)
 
 chaos: $(DEV) $(JARS) ## Break everything hundreds of times and print what was lost: nothing (under an hour)
-	@FLEETPULSE_CHAOS=full $(BIN)/python -m pytest -q tests/chaos $(ARGS)
+	@FLEETPULSE_CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/property/test_sink_machine.py $(ARGS)
+
+mutants: $(DEV) $(JARS) ## Change the source in dozens of wrong ways and name the test that notices each (5 minutes)
+	@$(BIN)/python tests/mutants/runner.py $(ARGS)
 
 test-daily: $(DEV) $(JARS) ## Compare engine and Spark over a day of a fleet (5 million messages, minutes)
 	@$(BIN)/python -m pytest -q -s tests/daily/daily_engines.py $(ARGS)

@@ -85,6 +85,35 @@ def test_a_paused_partition_is_behind_gives_nothing_and_goes_on_where_it_was(
     assert (read.values[cpu], read.values[mem]) == ([b"0", b"1", b"2"], [b"0", b"1", b"2", b"3"])
 
 
+def test_offsets_that_the_group_committed_are_never_believed(
+    fleet: Fleet, consumer: LogConsumer
+) -> None:
+    places = [Partition(fleet.name(topic), 0) for topic in TOPICS]
+    Read(consumer).until(len(TOPICS), set())
+    consumer.show_lag(Position(where, None, 1) for where in places)
+    consumer.close()
+    again = LogConsumer(
+        KafkaAccess(fleet.bootstrap), "fleetpulse-test", [where.topic_name for where in places]
+    )
+    try:
+        again.survey({}, WAIT_S)
+        again.assign(Position(where, None, 0) for where in places)
+        read = Read(again)
+        read.until(len(TOPICS), set())
+        assert read.values == {where: [b"0"] for where in places}
+    finally:
+        again.close()
+
+
+def test_an_offset_that_the_log_lacks_is_noticed_and_not_replaced(
+    fleet: Fleet, consumer: LogConsumer
+) -> None:
+    consumer.assign([Position(Partition(fleet.name(CPU), 0), None, 1000)])
+    assert not consumer.must_survey
+    awaited(lambda: consumer.poll(0.05) or consumer.must_survey, "it noticed nothing")
+    assert consumer.must_survey
+
+
 def test_an_assignment_gives_all_of_it_whatever_was_paused_before(
     fleet: Fleet, consumer: LogConsumer
 ) -> None:
