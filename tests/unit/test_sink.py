@@ -402,7 +402,10 @@ def test_readers_see_only_what_is_committed_while_the_sink_is_open(folder: Path)
     assert committed_bytes(csv) == len(HEADER) + 2 * len(ROW)
 
 
-def test_a_log_without_a_beginning_that_a_power_cut_left_is_read_as_none(folder: Path) -> None:
+@pytest.mark.parametrize("beginning", [bytes(32), bytes.fromhex("377f0682") + bytes(28)])
+def test_a_log_without_a_beginning_that_a_power_cut_left_is_read_as_none(
+    folder: Path, beginning: bytes
+) -> None:
     csv = filled(folder)
     with opened(folder) as sink:
         shutil.copytree(folder, folder.with_name("cut"))
@@ -410,9 +413,20 @@ def test_a_log_without_a_beginning_that_a_power_cut_left_is_read_as_none(folder:
     cut = folder.with_name("cut")
     committed = csv.stat().st_size - len(ROW)
     # Its length reached the disk, its bytes did not.
-    (cut / "consumer1.state.db-wal").write_bytes(bytes(8192))
+    (cut / "consumer1.state.db-wal").write_bytes(beginning.ljust(8192, b"\0"))
     assert (cut / "consumer1.state.db-shm").exists()
     assert committed_bytes(cut / CSV.name) == committed
+
+
+def test_what_is_said_of_a_damaged_state_plays_no_tricks_with_a_terminal(folder: Path) -> None:
+    filled(folder)
+    state = folder / "consumer1.state.db"
+    state.write_bytes(
+        state.read_bytes().replace(b"CREATE TABLE partition", b"CREATE TABLE p\x1b[2Jion")
+    )
+    with pytest.raises(DamagedState) as caught:
+        opened(folder)
+    assert str(caught.value).isprintable()
 
 
 def test_a_file_that_no_state_knows_has_no_committed_length(folder: Path) -> None:

@@ -17,14 +17,12 @@ from urllib.parse import quote
 
 from fleetpulse.domain.errors import AlreadyRunning, DamagedState, DiskError, UsageError
 from fleetpulse.domain.position import ClockState, LastRecord, Partition, Position
-from fleetpulse.edges.sink.disk import explained, open_regular, sync_folder
+from fleetpulse.edges.sink.disk import open_regular, sync_folder
+from fleetpulse.edges.sink.wal import is_without_beginning
 
 SCHEMA_VERSION: Final = 2
 # A commit that finds a longer log moves it to the database, which takes twice as long.
 _LOG_PAGES: Final = 4096
-# https://sqlite.org/fileformat2.html#the_write_ahead_log; the last bit is the order of bytes.
-_LOG_HEADER_BYTES: Final = 32
-_LOG_MAGIC: Final = 0x377F0682
 STATE_SUFFIX: Final = ".state.db"
 _STATE_MODE: Final = 0o600
 _SCHEMA: Final = """
@@ -242,7 +240,7 @@ def _read_only(state_path: Path) -> Iterator[sqlite3.Connection]:
             "is complete; run this as the user who runs the consumer"
         )
     log, index = (state_path.with_name(f"{state_path.name}-{one}") for one in ("wal", "shm"))
-    if not log.exists() or _is_no_log(log):
+    if not log.exists() or is_without_beginning(log):
         # Nobody is changing the database, and it can be read as it is.
         query = "immutable=1"
     elif index.exists():
@@ -258,21 +256,6 @@ def _read_only(state_path: Path) -> Iterator[sqlite3.Connection]:
     ):
         database.execute("BEGIN")
         yield database
-
-
-def _is_no_log(log: Path) -> bool:
-    """Tell whether a power cut left a log without its beginning, which holds nothing then.
-
-    SQLite knows that too, except where it reads it through an index in memory: there it tries for
-    ten seconds and gives up.
-    """
-    try:
-        with log.open("rb") as file:
-            beginning = file.read(_LOG_HEADER_BYTES)
-    except OSError as err:
-        raise explained(err, log, "read") from err
-    magic = int.from_bytes(beginning[:4]) & ~1
-    return len(beginning) == _LOG_HEADER_BYTES and magic != _LOG_MAGIC
 
 
 def _uri(path: Path, query: str = "mode=rw") -> str:
@@ -377,7 +360,9 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, what: str) -> DamagedState:
+    # SQLite's words may have several lines, and quote bytes of a damaged file.
+    shown = "".join(char if char.isprintable() else " " for char in what)[:200]
     return DamagedState(
-        f"{path}: the state is damaged ({what}); put back a copy of the whole folder, or move the "
+        f"{path}: the state is damaged ({shown}); put back a copy of the whole folder, or move the "
         "folder away and start again from the topics"
     )
