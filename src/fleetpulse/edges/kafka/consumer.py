@@ -110,6 +110,11 @@ class LogConsumer:
         return self._survey.outage
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the outage is a refusal: of the certificate, the login, or a permission."""
+        return self._survey.is_refused or (self.outage is not None and self._errors.is_denied)
+
+    @property
     def must_survey(self) -> bool:
         """Whether the logs may differ from the last survey: survey and assign again."""
         return self._is_broken or self._survey.has_changed or self._must_reopen()
@@ -184,7 +189,11 @@ class LogConsumer:
         Then it waits `gather_s` for more. An empty list means that nothing new came. Offsets below
         the position are dropped: the broker may deliver them again.
         """
+        was_out = self.outage is not None
         self._survey.watch()
+        if was_out and self.outage is None:
+            # The next outage has a cause of its own.
+            self._errors.forget()
         messages = self._consume(1, timeout_s)
         if messages:
             messages += self._consume(_MOST_MESSAGES, gather_s)
@@ -270,6 +279,7 @@ class LogConsumer:
     def _open(self) -> None:
         self._stamp = self._access.stamp()
         self._stamped_s = time.monotonic()
+        self._errors.forget()
         self._survey = TopicSurvey(self._access, self._group_id, self._topic_names)
         settings = {**client_settings(self._group_id), "on_commit": self._on_commit}
         self._client = self._access.client(Consumer, settings, self._on_error)

@@ -148,6 +148,11 @@ class TopicSurvey:
         ends = self._watch_ends.items()
         self.ends = {one: future.result().offset for one, future in ends if not future.exception()}
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the outage is a refusal: of the certificate, the login, or a permission."""
+        return self.outage is not None and self._errors.is_denied
+
     def unreachable(self, reason: str) -> ServiceUnreachable:
         """Return the error for a broker that does not answer, with what to check."""
         return self._errors.failure(reason, self._client)
