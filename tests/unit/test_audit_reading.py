@@ -134,6 +134,7 @@ def test_a_gap_mark_is_kept_as_it_was() -> None:
 
 
 def test_a_gap_mark_that_cannot_be_read_is_told() -> None:
-    for content in (b"", b"[]", b'{"x": 1}', b"\xff"):
+    wrong = GapMark(0, 1, None, {"a.csv": "10"}).pack()  # type: ignore[dict-item]
+    for content in (b"", b"[]", b'{"x": 1}', b"\xff", b"[" * 100_000, wrong):
         with pytest.raises(DamagedState, match="here: a note of a gap"):
             GapMark.unpack(content, "here")

@@ -43,6 +43,30 @@ class Tree:
         self.origins[path] = origin
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses aliases, which grow without bound, and depth, which the parser answers in squares."""
+
+    def __init__(self, text: bytes, where: str) -> None:
+        super().__init__(text)
+        self._where = where
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next node; raises UsageError for what is refused."""
+        event: yaml.Event | None = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise UsageError(
+                f"{self._where}:{line}: aliases (*{event.anchor}) are not taken in settings"
+            )
+        self._depth += isinstance(event, yaml.CollectionStartEvent)
+        if self._depth > _MAX_DEPTH:
+            raise UsageError(f"{self._where}: nested too deeply for settings")
+        node = super().compose_node(parent, index)
+        self._depth -= isinstance(event, yaml.CollectionStartEvent)
+        return node
+
+
 def parse_yaml(text: bytes, where: str) -> Tree:
     """Return the tree of a YAML document; an empty one is an empty tree.
 
@@ -52,8 +76,7 @@ def parse_yaml(text: bytes, where: str) -> Tree:
         raise UsageError(f"{where}: {len(text)} bytes, wanted settings of at most {MAX_BYTES}")
     tree = Tree()
     try:
-        _refuse_bombs(text, where)
-        loader = yaml.SafeLoader(text)
+        loader = _StrictLoader(text, where)
         node = loader.get_single_node()
         if node is None:
             return tree
@@ -74,19 +97,6 @@ def parse_scalar(text: str, where: str) -> object:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as err:
         raise UsageError(f"{where}: {text[:60]!r} is not a YAML value") from err
-
-
-def _refuse_bombs(text: bytes, where: str) -> None:
-    """Refuse aliases, which grow without bound, and depth, which the parser answers in squares."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise UsageError(f"{where}: nested too deeply for settings")
-        if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise UsageError(f"{where}:{line}: aliases (*{event.anchor}) are not taken in settings")
 
 
 def _mapping(

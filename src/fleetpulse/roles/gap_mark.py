@@ -45,9 +45,23 @@ class GapMark:
     @classmethod
     def unpack(cls, content: bytes, where: str) -> Self:
         """Return the mark in a note; raises DamagedState, naming `where` the note is from."""
+        why: object = "it holds something else"
         try:
-            return cls(**json.loads(content))
-        except (TypeError, ValueError) as err:
-            raise DamagedState(
-                f"{where}: a note of a gap cannot be read ({err}); run the version that wrote it"
-            ) from err
+            found = cls(**json.loads(content))
+            if found._is_sound():
+                return found
+        except (TypeError, ValueError, RecursionError) as err:
+            why = err
+        raise DamagedState(
+            f"{where}: a note of a gap cannot be read ({why}); run the version that wrote it"
+        )
+
+    def _is_sound(self) -> bool:
+        sizes_bytes = self.sizes_bytes
+        return (
+            type(self.resume_offset) is int
+            and type(self.done_offsets) is int
+            and (self.clock_ms is None or type(self.clock_ms) is int)
+            and isinstance(sizes_bytes, dict)
+            and all(type(size) is int for size in sizes_bytes.values())
+        )
