@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from chaos_table import IS_FULL, Row, printed, write_results
-from injectors import faketime_library, lack
+from injectors import lack
 
 _TABLE = pytest.StashKey[list[Row]]()
 
@@ -90,13 +90,6 @@ def tracing() -> None:
 def mounting() -> None:
     """Disks can be made and mounted here."""
     _need("mount", "umount", "findmnt", "mkfs.ext4", "e2fsck")
-
-
-@pytest.fixture(scope="session")
-def clocks() -> None:
-    """Programs can be given a wrong clock here."""
-    if faketime_library() is None:
-        pytest.skip("this fault wants libfaketime: install the package faketime")
 
 
 @pytest.hookimpl(wrapper=True)

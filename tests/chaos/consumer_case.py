@@ -1,7 +1,6 @@
 """A consumer as users run it, and what must be in its files after all that was done to it."""
 
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -50,6 +49,8 @@ class ConsumerCase:
     row: Row
     rng: random.Random
     logs: list[Path] = field(default_factory=list)
+    # How Python starts our command.
+    start: Sequence[str] = ("-m", "fleetpulse")
     _producer: Producer | None = None
 
     @classmethod
@@ -172,25 +173,24 @@ class ConsumerCase:
         )
         config = self.fleet.folder / "config.yaml"
         config.write_text(json.dumps(parts))
-        start = [sys.executable, "-m", "fleetpulse", "consumer1", "--config", str(config)]
-        return [*start, *arguments]
+        return [sys.executable, *self.start, "consumer1", "--config", str(config), *arguments]
 
     @contextmanager
     def running(
         self,
         *arguments: str,
         around: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        settings: Settings | None = None,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """Run it beside the test; what it says is in the last of `logs`. It is gone at the end."""
         log = self.fleet.folder / f"consumer.{len(self.logs)}.log"
         self.logs.append(log)
+        command = self.command(*arguments, settings=settings)
         with log.open("wb") as told:
             process = subprocess.Popen(
-                [*around, *self.command(*arguments)],
+                [*around, *command],
                 stdout=told,
                 stderr=told,
-                env={**os.environ, **(environment or {})},
             )
         try:
             yield process
@@ -205,11 +205,10 @@ class ConsumerCase:
         self,
         *arguments: str,
         around: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
     ) -> int:
         """Run it until it is caught up, or ends otherwise; return its exit code."""
         whole = ("--until-idle", IDLE, *arguments)
-        with self.running(*whole, around=around, environment=environment) as process:
+        with self.running(*whole, around=around) as process:
             return process.wait(END_S)
 
     def said(self, number: int = -1) -> str:

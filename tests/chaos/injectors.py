@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,6 @@ _WAIT_S = 10.0
 # ext4 stops at once: what is not on the disk by then never gets there, its log included.
 _EXT4_SHUTDOWN = 0x8004587D
 _WITHOUT_LOG = 2
-_FAKETIME_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 
 
 def lack(*tools: str) -> str | None:
@@ -220,26 +219,3 @@ def small_disk(folder: Path, size_kb: int) -> Iterator[SmallDisk]:
         yield SmallDisk(place)
     finally:
         run_tool("umount", str(place))
-
-
-# Clocks
-
-
-def faketime_library() -> Path | None:
-    """Return the library that changes the clock of programs with several threads."""
-    for folder in _FAKETIME_FOLDERS:
-        for path in sorted(Path(folder).glob("**/faketime/libfaketimeMT.so.1")):
-            return path
-    return None
-
-
-def wrong_clock(clock: str) -> Mapping[str, str]:
-    """Return the environment in which time is `+3d`, or stands at `2026-01-01 00:00:00`."""
-    return {
-        "LD_PRELOAD": str(faketime_library()),
-        "FAKETIME": clock,
-        # What waits looks at the monotonic clock, which no administrator can set.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        # The times of files are the disk's.
-        "NO_FAKE_STAT": "1",
-    }

@@ -16,7 +16,6 @@ from injectors import (
     small_disk,
     trace_options,
     wait_until,
-    wrong_clock,
 )
 
 WRITER = """
@@ -114,36 +113,38 @@ def test_a_full_disk_takes_no_more_until_there_is_room(tmp_path: Path) -> None:
         (disk.place / "file").write_bytes(b"x" * 20_000)
 
 
-@pytest.mark.usefixtures("clocks")
-@pytest.mark.parametrize(("clock", "ahead_s"), [("+3d", 3 * 86_400), ("-1d", -86_400)])
-def test_a_wrong_clock_is_off_and_its_monotonic_one_is_not(clock: str, ahead_s: int) -> None:
-    found_s, monotonic_s = clock_of(clock)
-    assert abs(found_s[0] - time.time() - ahead_s) < 60
-    assert monotonic_s[1] > monotonic_s[0]
-    assert abs(monotonic_s[0] - time.monotonic()) < 60
+PROBE = """
+import time
+from datetime import datetime
+from threading import Event
+for _ in range(2):
+    print(time.time(), time.time_ns() / 1e9, datetime.now().timestamp(), time.monotonic())
+    Event().wait(0.05)
+"""
 
 
-@pytest.mark.usefixtures("clocks")
-def test_a_frozen_clock_stands_and_its_monotonic_one_goes_on() -> None:
-    found_s, monotonic_s = clock_of("2026-01-01 00:00:00")
-    assert found_s[0] == found_s[1]
-    assert monotonic_s[1] > monotonic_s[0]
-
-
-def clock_of(clock: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    # The library lets a wait fail that names an instant of the true monotonic clock, as
-    # time.sleep does; our roles wait for events.
-    script = (
-        "import time,threading;a=time.time(),time.monotonic();threading.Event().wait(.05);"
-        "b=time.time(),time.monotonic();print(*a,*b)"
-    )
+def clocks(clock: str, folder: Path) -> list[list[float]]:
+    """Return what a program reads of the time, twice; the monotonic clock comes last."""
+    (folder / "probe.py").write_text(PROBE)
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **wrong_clock(clock)},
+        [sys.executable, str(Path(__file__).with_name("wrong_clock.py")), clock, "probe"],
+        env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         check=True,
         timeout=30,
     )
-    first, monotonic, second, later = map(float, done.stdout.split())
-    return (first, second), (monotonic, later)
+    return [[float(one) for one in line.split()] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("shift_s", [3 * 86_400, -86_400])
+def test_a_wrong_clock_is_off_and_the_monotonic_one_is_not(tmp_path: Path, shift_s: int) -> None:
+    for *found_s, monotonic_s in clocks(str(shift_s), tmp_path):
+        assert all(abs(one - time.time() - shift_s) < 60 for one in found_s)
+        assert abs(monotonic_s - time.monotonic()) < 60
+
+
+def test_a_frozen_clock_stands_and_the_monotonic_one_goes_on(tmp_path: Path) -> None:
+    (*first, before), (*second, after) = clocks("frozen", tmp_path)
+    assert first == second
+    assert after > before
