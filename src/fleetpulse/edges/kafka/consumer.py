@@ -107,7 +107,8 @@ class LogConsumer:
     @property
     def outage(self) -> str | None:
         """Why the broker does not answer, None while it does."""
-        return self._survey.outage
+        found = self._survey.outage
+        return None if found is None else self._errors.outage(found)
 
     @property
     def is_refused(self) -> bool:
