@@ -31,6 +31,7 @@ DATASET = ROOT / "data" / "sample_data.csv"
 DATASET_HEADER = "ts,server_id,cpu_pct,mem_pct,net_in,net_out,disk_io"
 WAIT_S = 60.0
 ASKS_S = 10.0
+STOPS_S = 30.0
 DENIED = 77
 WRONG_USE = 2
 DAY = timedelta(days=1)
@@ -86,7 +87,11 @@ class Role:
         """End it in order, and return how it ended."""
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(WAIT_S)
+        try:
+            self.process.wait(STOPS_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         return _done(self.process.returncode, self.said_path)
 
     def _ended(self) -> bool:

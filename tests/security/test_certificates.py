@@ -249,19 +249,29 @@ def test_the_certificate_of_a_role_is_nobody_but_the_role_on_the_internal_listen
     assert written == [KafkaError.TOPIC_AUTHORIZATION_FAILED]
 
 
-def test_roles_that_run_take_new_certificates_before_the_old_ones_end(
-    installation: Installation,
-) -> None:
+@pytest.fixture
+def renewed_at_the_end(installation: Installation) -> Iterator[tuple[str, ...]]:
+    """Machines whose certificates a test may replace."""
     machines = ("consumer1", "consumer2", "monitor", "producer")
+    yield machines
+    for machine in machines:
+        installation.issue(machine, 12 * 3600)
+
+
+def test_roles_that_run_take_new_certificates_before_the_old_ones_end(
+    installation: Installation, renewed_at_the_end: tuple[str, ...]
+) -> None:
+    machines = renewed_at_the_end
     end = max(installation.issue(machine, SHORT_S) for machine in machines)
     simulate = ("producer", "--simulate", "--servers", "1", "--interval", "500ms")
-    live = {"window__idle_close_s": 600}
+    live = {"window__size_s": 2, "window__slide_s": 1}
     with (
         installation.running("consumer1", "consumer1") as renewed,
         installation.running("consumer2", "consumer2") as forgotten,
-        installation.running("monitor", "monitor", "--csv", **live) as monitor,
+        installation.running("monitor", "monitor", "--csv", "--no-topic", **live) as monitor,
         installation.running("producer", *simulate) as producer,
     ):
+        monitor.await_rows("CPU_MEM.csv", 1)
         renewed.await_rows("cpu_data.csv", 1)
         forgotten.await_rows("net_data.csv", 1)
         for machine in ("consumer1", "monitor", "producer"):
@@ -271,6 +281,7 @@ def test_roles_that_run_take_new_certificates_before_the_old_ones_end(
         assert installation.broker("stop").code == 0
         assert installation.broker("start").code == 0
         rows = {name: len(renewed.rows(name)) for name in ("cpu_data.csv", "mem_data.csv")}
+        forgotten.await_said("certificate")
         lost = len(forgotten.rows("net_data.csv"))
         for name, count in rows.items():
             renewed.await_rows(name, count + 5)
@@ -281,6 +292,3 @@ def test_roles_that_run_take_new_certificates_before_the_old_ones_end(
         forgotten.await_rows("net_data.csv", len(renewed.rows("cpu_data.csv")))
         for role in (producer, renewed, forgotten, monitor):
             assert role.stop().code == 0, role.said()
-        installation.broker("start")
-    for machine in machines:
-        installation.renew(machine)
