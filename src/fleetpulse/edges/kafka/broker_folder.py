@@ -51,6 +51,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# Kafka counts the age of what a producer sent last in event time. The default of a day would forget
+# the producer of an old dataset at a restart, and take what it repeats for new; this is the most.
+producer.id.expiration.ms=2147483647
 # A killed broker may come back once its old session has ended; the default is 9 s.
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000

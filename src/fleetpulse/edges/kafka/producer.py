@@ -44,6 +44,7 @@ def client_settings(
     return {
         "client.id": "fleetpulse-producer",
         "enable.idempotence": True,
+        "request.timeout.ms": 15_000,
         "acks": "all",
         "compression.type": "lz4",
         "linger.ms": 20,

@@ -105,6 +105,7 @@ class ReplayLog:
             "client.id": "fleetpulse-producer",
             "transactional.id": self._transactional_id,
             "transaction.timeout.ms": int(TRANSACTION_TIMEOUT_S * 1000),
+            "request.timeout.ms": 15_000,
             "compression.type": "lz4",
             "linger.ms": 20,
             "batch.size": 512 * 1024,

@@ -127,6 +127,7 @@ class WindowLog:
             "client.id": "fleetpulse-windows",
             "transactional.id": self._name,
             "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
+            "request.timeout.ms": 15_000,
             "compression.type": "lz4",
             "linger.ms": 20,
             # A batch may be large: it waits here instead of in memory.
