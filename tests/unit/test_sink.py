@@ -422,7 +422,7 @@ def test_what_is_said_of_a_damaged_state_plays_no_tricks_with_a_terminal(folder:
     filled(folder)
     state = folder / "consumer1.state.db"
     state.write_bytes(
-        state.read_bytes().replace(b"CREATE TABLE partition", b"CREATE TABLE p\x1b[2Jion")
+        state.read_bytes().replace(b"CREATE TABLE partition", b"CREATE TABLE pa\x1b[2Jion")
     )
     with pytest.raises(DamagedState) as caught:
         opened(folder)

@@ -58,6 +58,11 @@ def test_fields_that_are_not_known_are_ignored() -> None:
         encode_window(window()).replace(b"11939/200", b"1/0"),
         encode_window(window()).replace(b"59.70", b'"much"'),
         encode_window(window()).replace(b"59.70", b"Infinity"),
+        # Short texts of numbers that take minutes and gigabytes.
+        encode_window(window()).replace(b"59.70", b"1e99999999"),
+        encode_window(window()).replace(b"11939/200", b"1e999999999"),
+        encode_window(window()).replace(b'"samples":6', b'"samples":1e99999999'),
+        encode_window(window()).replace(b'"samples":6', b'"samples":true'),
     ],
 )
 def test_what_is_no_window_is_malformed(payload: bytes | None) -> None:

@@ -9,6 +9,7 @@
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,6 +23,8 @@ from fleetpulse.domain.closing import ClosedBy, ClosedWindow
 from fleetpulse.domain.metric import FAMILIES
 from fleetpulse.domain.reject import Reject, RejectClass
 
+_MOST_DIGITS: Final = 40
+_QUOTIENT: Final = re.compile(r"-?\d+(?:/\d+)?", re.ASCII)
 _FAMILY_OF: Final = {family.name: family for family in FAMILIES}
 _instant = lru_cache(maxsize=4096)(iso_text)
 _text = lru_cache(maxsize=64)(json.dumps)
@@ -76,8 +79,8 @@ def _window(found: Mapping[str, Any]) -> ClosedWindow:
     return ClosedWindow(
         row,
         (_quotient(first["exact"]), _quotient(second["exact"])),
-        (int(first["samples"]), int(second["samples"])),
-        (int(first["samples_over"]), int(second["samples_over"])),
+        (_count(first["samples"]), _count(second["samples"])),
+        (_count(first["samples_over"]), _count(second["samples_over"])),
         ClosedBy(found["closed_by"]),
     )
 
@@ -91,7 +94,19 @@ def _decimal(hundredths: int | None) -> str:
 
 
 def _hundredths(reported: Decimal | int | None) -> int | None:
-    return None if reported is None else int(Decimal(reported).scaleb(2))
+    if reported is None:
+        return None
+    number = Decimal(reported)
+    # 1e9999999 is a short text and a long whole number.
+    if number.adjusted() > _MOST_DIGITS:
+        raise ValueError(f"{number} is no mean of a metric")
+    return int(number.scaleb(2))
+
+
+def _count(found: object) -> int:
+    if type(found) is not int:
+        raise TypeError(f"{str(found)[:20]} is no count")
+    return found
 
 
 def _fraction(exact: Fraction | None) -> str:
@@ -99,4 +114,8 @@ def _fraction(exact: Fraction | None) -> str:
 
 
 def _quotient(text: str | None) -> Fraction | None:
-    return None if text is None else Fraction(text)
+    if text is None:
+        return None
+    if not _QUOTIENT.fullmatch(text):
+        raise ValueError(f"{text[:20]} is no quotient")
+    return Fraction(text)
