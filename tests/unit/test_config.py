@@ -266,3 +266,10 @@ def test_start_date_follows_today() -> None:
     assert Settings().time.start_date(today) == dt.date(2025, 2, 28)
     fixed = load(SHIPPED, {"FLEETPULSE__TIME__DATE": "2024-01-01"}).settings
     assert fixed.time.start_date(today) == dt.date(2024, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ['window: {"\\e[2J\\nok": 1}', '"\\e[2J\\n": 1\n"\\e[2J\\n": 2', "window: !<%1b[2J> 1"]
+)
+def test_a_key_or_tag_plays_no_tricks_with_a_terminal(tmp_path: Path, text: str) -> None:
+    assert mistake(tmp_path, text).isprintable()

@@ -1,8 +1,8 @@
-"""Durations as people type them."""
+"""Durations as people type them, and foreign texts as people see them."""
 
 import pytest
 
-from fleetpulse.domain.text import duration_s
+from fleetpulse.domain.text import duration_s, one_line
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,10 @@ def test_duration_has_a_number_and_a_unit_seconds_by_default(text: str, seconds:
 def test_other_text_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="wanted one such as"):
         duration_s(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a b é", "a b é"), ("a\nb\x1b[2J", r"a\nb\x1b[2J"), ("\u202e", r"\u202e")]
+)
+def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert one_line(text) == shown

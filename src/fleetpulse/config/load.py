@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from fleetpulse.config.settings import Settings
 from fleetpulse.config.source import MAX_BYTES, Tree, parse_scalar, parse_yaml
 from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.text import one_line
 
 DEFAULT_FILE: Final = Path("config/config.yaml")
 ENVIRONMENT_PREFIX: Final = "FLEETPULSE__"
@@ -69,7 +70,7 @@ def load(
     try:
         settings = Settings.model_validate(values)
     except ValidationError as err:
-        lines = sorted({_explain(details, tree) for details in err.errors()})
+        lines = sorted({one_line(_explain(details, tree)) for details in err.errors()})
         raise UsageError("\n".join(lines)) from err
     return Loaded(_anchored(settings, file, tree), file, tree.origins)
 

@@ -9,6 +9,7 @@ from typing import Final
 import yaml
 
 from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.text import one_line
 
 # The shipped file has 5 KB; a parse of this much stays far below a second.
 MAX_BYTES: Final = 64 * 1024
@@ -85,7 +86,8 @@ def parse_yaml(text: bytes, where: str) -> Tree:
         tree.values = _mapping(loader, node, (), where, tree.origins)
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
-        raise UsageError(f"{where}:{line}: not YAML: {err.problem or err.context}") from err
+        problem = one_line(str(err.problem or err.context))
+        raise UsageError(f"{where}:{line}: not YAML: {problem}") from err
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as err:
         raise UsageError(f"{where}: not YAML: {str(err).splitlines()[0]}") from err
     return tree
@@ -112,7 +114,7 @@ def _mapping(
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise UsageError(f"{where}:{line}: key {key!r} is not text; put quotes around it")
-        dotted = ".".join((*path, key))
+        dotted = one_line(".".join((*path, key)))
         if key in values:
             raise UsageError(f"{where}:{line}: {dotted} stands here a second time")
         origins[*path, key] = f"{where}:{line}"
@@ -126,7 +128,8 @@ def _mapping(
                     f"{where}:{line}: {dotted}: found {value_node.value!r}: {err}"
                 ) from err
             except yaml.constructor.ConstructorError as err:
+                tag = one_line(value_node.tag)
                 raise UsageError(
-                    f"{where}:{line}: {dotted}: tags such as {value_node.tag} are not taken"
+                    f"{where}:{line}: {dotted}: tags such as {tag} are not taken"
                 ) from err
     return values

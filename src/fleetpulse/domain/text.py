@@ -1,4 +1,4 @@
-"""Short texts that people type for quantities."""
+"""Short texts that people type for quantities, and foreign texts that they are shown."""
 
 import re
 from typing import Final
@@ -19,3 +19,16 @@ def duration_s(text: str) -> float:
     if match is None:
         raise ValueError(f"{text[:20]!r} is no duration, wanted one such as 500ms, 30s, 5m or 2h")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with everything escaped that a terminal would obey, line ends included.
+
+    >>> one_line("a\nb")
+    'a\\nb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

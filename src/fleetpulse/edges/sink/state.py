@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from fleetpulse.domain.errors import AlreadyRunning, DamagedState, DiskError, UsageError
 from fleetpulse.domain.position import ClockState, LastRecord, Partition, Position
+from fleetpulse.domain.text import one_line
 from fleetpulse.edges.sink.disk import open_regular, sync_folder
 from fleetpulse.edges.sink.wal import is_without_beginning
 
@@ -361,8 +362,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, what: str) -> DamagedState:
     # SQLite's words may have several lines, and quote bytes of a damaged file.
-    shown = "".join(char if char.isprintable() else " " for char in what)[:200]
     return DamagedState(
-        f"{path}: the state is damaged ({shown}); put back a copy of the whole folder, or move the "
-        "folder away and start again from the topics"
+        f"{path}: the state is damaged ({one_line(what)[:200]}); put back a copy of the whole "
+        "folder, or move the folder away and start again from the topics"
     )
