@@ -8,12 +8,13 @@ import errno
 import os
 import resource
 import shutil
+import sqlite3
 import stat
 import sys
 import tempfile
 import zlib
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -170,6 +171,8 @@ class SinkMachine(RuleBasedStateMachine):
         self.world = World()
         self.maybe: World | None = None
         self.lives = 0
+        # How many starts it had seen, and its content.
+        self.old_state: tuple[int, bytes] | None = None
 
     @initialize(chance=st.integers(0, 1 << 32).map(Random))
     def begin(self, chance: Random) -> None:
@@ -341,6 +344,31 @@ class SinkMachine(RuleBasedStateMachine):
         assert self.bytes_found() == before
         self.put_back()
 
+    @precondition(lambda self: self.is_settled and not self.has_log)
+    @rule()
+    def keep_a_copy_of_the_closed_state(self) -> None:
+        self.old_state = (self.starts(), (self.folder / STATE).read_bytes())
+
+    @precondition(lambda self: self.is_settled and self.old_state is not None)
+    @rule()
+    def put_back_an_older_state(self) -> None:
+        """The state of an earlier start is refused, and nothing is touched."""
+        assert self.old_state
+        starts, content = self.old_state
+        noted = (self.folder / f"{NAME}.lock").read_text().split()[1:]
+        # A power cut may have taken the note; then an older state is as good as a new one.
+        if not noted or int(noted[0]) <= starts:
+            return
+        self.keep_aside()
+        for path in self.folder.glob(f"{STATE}*"):
+            path.unlink()
+        (self.folder / STATE).write_bytes(content)
+        before = self.bytes_found()
+        with pytest.raises(DataChanged, match=f"this state is of start {starts}"):
+            open_sink(self.folder, NAME, FILES)
+        assert self.bytes_found() == before
+        self.put_back()
+
     @precondition(lambda self: self.sink is not None and not self.is_failed)
     @rule(
         plan=plans,
@@ -415,6 +443,15 @@ class SinkMachine(RuleBasedStateMachine):
     def is_settled(self) -> bool:
         """Whether it is closed, and known what it holds."""
         return self.sink is None and self.is_made and self.maybe is None
+
+    @property
+    def has_log(self) -> bool:
+        return (self.folder / f"{STATE}-wal").exists()
+
+    def starts(self) -> int:
+        place = f"file:{self.folder / STATE}?immutable=1"
+        with closing(sqlite3.connect(place, uri=True)) as database:
+            return int(database.execute("SELECT starts FROM meta").fetchone()[0])
 
     def take(self, sink: Sink) -> None:
         """Go on with a sink that opened: a batch whose end nobody saw is there whole or not."""
