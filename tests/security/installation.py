@@ -190,7 +190,7 @@ class Installation:
             )
         return process, said_path
 
-    def produce(self, count: int) -> list[str]:
+    def produce(self, count: int, **variables: object) -> list[str]:
         """Send a dataset of its own; return its rows, which `columns` takes apart."""
         number = next(_number)
         rows = [
@@ -200,7 +200,7 @@ class Installation:
         ]
         path = self.root / f"dataset-{number}.csv"
         path.write_text("\n".join([DATASET_HEADER, *rows, ""]))
-        done = self.run("producer", "producer", "--dataset", str(path))
+        done = self.run("producer", "producer", "--dataset", str(path), **variables)
         assert done.code == 0, done.err
         return rows
 

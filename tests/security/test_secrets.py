@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from installation import Installation, Role, awaited, columns
 
+from fleetpulse.domain.metric import TOPICS
 from fleetpulse.edges.kafka.broker_folder import BrokerFolder
 
 LOOKS_EVERY_S = 0.2
@@ -24,6 +25,7 @@ SHORTEST = 32
 # Of a run of Spark, which takes ten seconds where nothing else runs.
 SPARK_S = 240
 SAMPLES = 200
+DATA = tuple(topic.key for topic in TOPICS)
 FOR_OTHERS = 0o007
 KEEPS_SECRETS = ("password", "identity.pem", "ca.key")
 
@@ -96,8 +98,13 @@ def run(installation: Installation) -> Iterator[Run]:
         "monitor": ("monitor", *live),
         "spark-stream": ("spark-stream", *live, "--parquet", "--until-idle", "1s"),
     }
+    # Of its own: what others sent before is of another time.
+    topics = {f"topics__{key}": f"run-{key}" for key in (*DATA, "windows", "positions")}
     with watching(secrets, psutil.Process(noted.pid)) as watch, ExitStack() as kept:
-        rows = installation.produce(SAMPLES)
+        kept.callback(installation.broker, "start")
+        assert installation.broker("start", **topics).code == 0
+        assert installation.run("broker", "topics", "create", **topics).code == 0
+        rows = installation.produce(SAMPLES, **topics)
         roles = {
             name: kept.enter_context(
                 installation.running(
@@ -105,6 +112,7 @@ def run(installation: Installation) -> Iterator[Run]:
                     *command,
                     window__idle_close_s=2,
                     time__output="iso",
+                    **topics,
                 )
             )
             for name, command in commands.items()
