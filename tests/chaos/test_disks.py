@@ -54,7 +54,7 @@ def test_a_full_disk_ends_it_and_after_making_room_all_is_there(
     broker_port: int, place: Path, row: Row, amount: Callable[[int, int], int]
 ) -> None:
     row.fault, row.injected = "disk full", 0
-    with small_disk(place, 2048) as disk:
+    with small_disk(place, amount(4096, 65_536)) as disk:
         case = case_on(disk.place / "output", broker_port, place, row)
         with case.load(STEPS, every_s=0.005):
             for _ in range(amount(2, 20)):

@@ -10,6 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
 
 from confluent_kafka import (
+    OFFSET_INVALID,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -167,11 +168,16 @@ class TopicSurvey:
     ) -> dict[Partition, int]:
         try:
             asked = self._list(partitions, spec, timeout_s).items()
-            return {partition: future.result(timeout_s + 1).offset for partition, future in asked}
+            found = {partition: future.result(timeout_s + 1).offset for partition, future in asked}
         except KafkaException as err:
             raise self._failed(err) from err
         except FutureTimeout as err:
             raise self.unreachable(f"no offsets within {timeout_s:.0f} s") from err
+        # The client's word for no answer, which it does not call an error: the topic is very new.
+        for partition, offset in found.items():
+            if offset == OFFSET_INVALID:
+                raise self.unreachable(f"no offsets of {partition} yet")
+        return found
 
     def _list(
         self, partitions: Sequence[Partition], spec: OffsetSpec, timeout_s: float
