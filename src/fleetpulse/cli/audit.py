@@ -17,8 +17,8 @@ from fleetpulse.cli.consume import ConnectOption
 
 if TYPE_CHECKING:
     from fleetpulse.roles.audit import RoleAudit
-    from fleetpulse.roles.auditing.topic import TopicAudit
     from fleetpulse.roles.auditing.finding import Findings
+    from fleetpulse.roles.auditing.topic import TopicAudit
 
 
 class Role(StrEnum):

@@ -7,8 +7,9 @@ of the stream; a second process with the same one puts the first out of action.
 
 import time
 from collections.abc import Callable
-from threading import Event
-from typing import Final, TypeVar
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import Final, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -19,6 +20,7 @@ _TIMEOUT_S: Final = 60.0
 # A call that is to end waits this long for its last answers; no call of the client hears of it.
 _LAST_S: Final = 1.5
 _CALL_S: Final = 1.0
+_STUCK_S: Final = 20.0
 _TRANSACTION_TIMEOUT_MS: Final = 300_000
 _POLL_EVERY: Final = 500
 _QUEUED_MESSAGES: Final = 5_000
@@ -57,6 +59,7 @@ class WindowLog:
         self._access = access
         self._topic_name = topic_name
         self._is_open = False
+        self._is_stuck = False
         self._until_poll = _POLL_EVERY
         self._name = f"fleetpulse-windows-{stream_id}"
         self._errors = ClientErrors(access)
@@ -112,6 +115,8 @@ class WindowLog:
 
     def close(self) -> None:
         """Roll back what is not committed and end the clients."""
+        if self._is_stuck:
+            return
         if self._is_open:
             self._producer.purge()
             try:
@@ -146,13 +151,37 @@ class WindowLog:
         patience = _Patience(self._stop)
         while True:
             try:
-                return call(_CALL_S)
+                return self._bounded(call)
             except KafkaException as err:
                 error = err.args[0]
                 is_passing = error.retriable() or error.code() in _PASSING
                 if not is_passing or patience.is_over():
                     raise self._explained(err) from err
                 self._producer.poll(_WAIT_S)
+
+    def _bounded(self, call: Callable[[float], _Found]) -> _Found:
+        """Return what a call brings; ServiceUnreachable where the client never comes back.
+
+        librdkafka 2.16 was seen to wait without end in send_offsets_to_transaction after a broker
+        had come back slowly, whatever its time limit. Whoever opens the log anew takes its place.
+        """
+        done: Queue[tuple[_Found | None, BaseException | None]] = Queue()
+
+        def run() -> None:
+            try:
+                done.put((call(_CALL_S), None))
+            except BaseException as err:  # noqa: BLE001  handed over to who waits
+                done.put((None, err))
+
+        Thread(target=run, name="fleetpulse-windows", daemon=True).start()
+        try:
+            found, error = done.get(timeout=_STUCK_S)
+        except Empty as err:
+            self._is_stuck = True
+            raise self._errors.failure("the client does not come back") from err
+        if error is not None:
+            raise error
+        return cast("_Found", found)
 
     def _explained(self, err: KafkaException) -> FleetpulseError:
         error = err.args[0]
