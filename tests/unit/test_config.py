@@ -273,3 +273,9 @@ def test_start_date_follows_today() -> None:
 )
 def test_a_key_or_tag_plays_no_tricks_with_a_terminal(tmp_path: Path, text: str) -> None:
     assert mistake(tmp_path, text).isprintable()
+
+
+@pytest.mark.parametrize("value", ["[" * 1000, "[&a x, *a]"])
+def test_depth_and_aliases_are_refused_in_the_environment_too(value: str) -> None:
+    with pytest.raises(UsageError, match="environment FLEETPULSE__TEAM_NUMBER"):
+        load(None, {"FLEETPULSE__TEAM_NUMBER": value})

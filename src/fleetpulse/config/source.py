@@ -47,7 +47,7 @@ class Tree:
 class _StrictLoader(yaml.SafeLoader):
     """Refuses aliases, which grow without bound, and depth, which the parser answers in squares."""
 
-    def __init__(self, text: bytes, where: str) -> None:
+    def __init__(self, text: bytes | str, where: str) -> None:
         super().__init__(text)
         self._where = where
         self._depth = 0
@@ -96,7 +96,7 @@ def parse_yaml(text: bytes, where: str) -> Tree:
 def parse_scalar(text: str, where: str) -> object:
     """Return the value of one YAML scalar or flow collection, as in `80` or `[1, 2]`."""
     try:
-        return yaml.safe_load(text)
+        return _StrictLoader(text, where).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as err:
         raise UsageError(f"{where}: {text[:60]!r} is not a YAML value") from err
 
