@@ -220,6 +220,32 @@ def test_retention_that_passed_is_counted_to_the_offset(case: ConsumerCase) -> N
     case.check(before, starts)
 
 
+def test_retention_that_passes_a_consumer_while_it_stands_still_is_counted(
+    case: ConsumerCase,
+) -> None:
+    row = case.row
+    row.fault, row.injected = "retention passed while it runs", 1
+    lost = case.rng.randrange(1, 50)
+    with case.running() as process:
+        case.send_steps(STEPS, 1)
+        await_caught_up(case)
+        wait_until(
+            lambda: sum(case.next_offsets().values()) == row.acknowledged, "it did not commit"
+        )
+        process.send_signal(signal.SIGSTOP)
+        before = case.contents()
+        starts = case.next_offsets()
+        read = starts[case.fleet.name(CPU)]
+        case.send_steps(2 * STEPS, STEPS)
+        case.delete_records(CPU, read + lost)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(CATCH_UP_S) == CHANGED, case.said()
+    assert f"retention passed the consumer: {lost} offsets are lost" in case.said()
+    case.finish("--on-gap", "continue")
+    row.note = f"{lost} offsets named and counted"
+    case.check(before, starts)
+
+
 @pytest.mark.timeout(300)
 def test_logs_that_lost_their_end_are_named_even_where_they_grew_again(
     own: OwnBroker, place: Path, row: Row
