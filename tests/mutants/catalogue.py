@@ -298,14 +298,10 @@ MUTANTS = (
         (f"{PRODUCE}::test_the_limits_of_a_run_count_from_the_beginning_of_the_dataset",),
     ),
     Mutant(
-        "the producer's rows are visible before its position",
+        "the producer's position is that of the commit before",
         REPLAY_LOG,
-        "        self._queue(self._notes.topic_name, self._key, note, 0)\n"
-        "        self._repeated(self._producer.commit_transaction)\n",
-        "        self._repeated(self._producer.commit_transaction)\n"
-        "        self._producer.begin_transaction()\n"
-        "        self._queue(self._notes.topic_name, self._key, note, 0)\n"
-        "        self._repeated(self._producer.commit_transaction)\n",
-        ("tests/e2e/test_replay_kills.py",),
+        "        self._queue(self._notes.topic_name, self._key, note, 0)\n",
+        "        self._queue(self._notes.topic_name, self._key, self.note or note, 0)\n",
+        (f"{PRODUCE}::test_the_limits_of_a_run_count_from_the_beginning_of_the_dataset",),
     ),
 )
