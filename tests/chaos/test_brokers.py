@@ -111,6 +111,7 @@ def test_a_broker_that_dies_under_load_takes_nothing_that_it_acknowledged(
     slowest_s = 0.0
     with case.running() as process:
         with case.load():
+            wait_until(lambda: case.lines() > 0, "no row was written", CATCH_UP_S)
             for _ in range(amount(2, 30)):
                 case.await_growth()
                 time.sleep(case.rng.uniform(0, 0.5))
@@ -135,7 +136,8 @@ def test_a_broker_that_stands_still_is_waited_for(
     case = case_on(own.port, place, row)
     with case.running() as process:
         with case.load():
-            case.await_growth()
+            # Before its first message it would give up after --connect-timeout.
+            wait_until(lambda: case.lines() > 0, "no row was written", CATCH_UP_S)
             pid = own.pid()
             os.kill(pid, signal.SIGSTOP)
             try:
@@ -144,7 +146,11 @@ def test_a_broker_that_stands_still_is_waited_for(
                 assert process_state(pid) == "T"
             finally:
                 os.kill(pid, signal.SIGCONT)
-            seconds = await_caught_up(case)
+            start_s = time.monotonic()
+            case.await_growth("it did not go on")
+            await_caught_up(case)
+            seconds = time.monotonic() - start_s
+            assert seconds < CATCH_UP_S
             row.injected += 1
         assert process.poll() is None, case.said()
         process.terminate()
@@ -236,6 +242,8 @@ def test_retention_that_passes_a_consumer_while_it_stands_still_is_counted(
         before = case.contents()
         starts = case.next_offsets()
         read = starts[case.fleet.name(CPU)]
+        # The broker answers within 100 ms what the client has asked for by now.
+        time.sleep(1)
         case.send_steps(2 * STEPS, STEPS)
         case.delete_records(CPU, read + lost)
         process.send_signal(signal.SIGCONT)

@@ -26,13 +26,13 @@ def answering(monkeypatch: pytest.MonkeyPatch, offset: int) -> TopicSurvey:
     return TopicSurvey(KafkaAccess("127.0.0.1:1"), "test", [WHERE.topic_name])
 
 
-def test_an_offset_that_the_broker_does_not_know_yet_is_none(
+def test_an_offset_that_the_broker_did_not_give_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Seen of a topic made a moment ago, on a busy machine: no error, and this for an offset.
+    # Seen where a broker stood still in the middle of an answer: no error, and this for an offset.
     survey = answering(monkeypatch, OFFSET_INVALID)
     for ask in (survey.lows, survey.highs):
-        with pytest.raises(ServiceUnreachable, match="no offsets of topic-cpu-0 yet"):
+        with pytest.raises(ServiceUnreachable, match="no offset of topic-cpu-0 came"):
             ask([WHERE], 1.0)
 
 

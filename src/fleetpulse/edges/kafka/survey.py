@@ -173,10 +173,10 @@ class TopicSurvey:
             raise self._failed(err) from err
         except FutureTimeout as err:
             raise self.unreachable(f"no offsets within {timeout_s:.0f} s") from err
-        # The client's word for no answer, which it does not call an error: the topic is very new.
+        # The client's word for no answer, which it does not call an error: the broker fell silent.
         for partition, offset in found.items():
             if offset == OFFSET_INVALID:
-                raise self.unreachable(f"no offsets of {partition} yet")
+                raise self.unreachable(f"no offset of {partition} came")
         return found
 
     def _list(
