@@ -240,7 +240,6 @@ def _end(gateway: JavaGateway) -> None:
     with suppress(Py4JError, OSError):  # The Java process may be gone already.
         if (context := SparkContext._active_spark_context) is not None:  # noqa: SLF001  PySpark offers no public name
             context.stop()
-        gateway.shutdown()
     SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001  so that another may start
     gateway.proc.stdin.close()
     try:
@@ -248,6 +247,10 @@ def _end(gateway: JavaGateway) -> None:
     except subprocess.TimeoutExpired:
         gateway.proc.kill()
         gateway.proc.wait()
+    # Only now: closing a connection waits for the thread that reads from it, and one that waits for
+    # calls from Java reads until Java is gone.
+    with suppress(Py4JError, OSError):
+        gateway.shutdown()
 
 
 def _reason(err: BaseException) -> str:
