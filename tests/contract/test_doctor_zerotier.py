@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import zerotier_fake
 from zerotier_fake import MEMBER_ID, NETWORK_ID, FakeZeroTier, waiting
 
-from fleetpulse.roles.checks.role import Role
+from fleetpulse.domain.role import Role
 from fleetpulse.roles.checks.verdict import Finding, Outcome
 from fleetpulse.roles.doctor import doctor
 

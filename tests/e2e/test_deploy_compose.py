@@ -12,8 +12,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from fleetpulse.domain.role import Role
 from fleetpulse.edges.kafka.address import free_port
-from fleetpulse.roles.deploy import JOBS, Role
+from fleetpulse.roles.deploy import JOBS
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())

@@ -22,12 +22,12 @@ from installation import Installation, await_instant
 
 from fleetpulse.cli import main
 from fleetpulse.domain.metric import TOPICS
+from fleetpulse.domain.role import Role
 from fleetpulse.edges.credentials.authority import Authority
 from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.address import free_port
 from fleetpulse.edges.kafka.topics import TopicSpec, create_topics
 from fleetpulse.roles.access import grants
-from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Finding, Outcome
 from fleetpulse.roles.doctor import doctor
 

@@ -15,7 +15,8 @@ from fleetpulse.domain.errors import (
     ServiceUnreachable,
     UsageError,
 )
-from fleetpulse.roles.deploy import JOBS, Place, Role, service_text, timer_text
+from fleetpulse.domain.role import Role
+from fleetpulse.roles.deploy import JOBS, Place, service_text, timer_text
 
 PLACE = Place(
     "fleetpulse",

@@ -10,6 +10,7 @@ import pytest
 
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import DataChanged, UsageError
+from fleetpulse.domain.role import Role
 from fleetpulse.edges.credentials.certificate import CertificateFacts
 from fleetpulse.edges.jars.lock import Jar, Module, read_lock
 from fleetpulse.edges.kafka.grants import Grant
@@ -31,7 +32,6 @@ from fleetpulse.roles.checks.case import Case, is_loopback
 from fleetpulse.roles.checks.ground import judge_connector, judge_python
 from fleetpulse.roles.checks.machine import is_ours, judge_ports, judge_rooms
 from fleetpulse.roles.checks.network import judge_attempts, judge_link
-from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Outcome
 from fleetpulse.roles.doctor import names_of
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fleetpulse.roles.deploy import Place, Role, service_text, timer_text
+from fleetpulse.domain.role import Role
+from fleetpulse.roles.deploy import Place, service_text, timer_text
 
 app = typer.Typer(help="Print what runs a role as a service.", no_args_is_help=True)
 

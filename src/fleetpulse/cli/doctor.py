@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from fleetpulse.cli.console import ConfigOption, JsonOption, print_json
-from fleetpulse.roles.checks.role import Role
+from fleetpulse.domain.role import Role
 
 if TYPE_CHECKING:
     from fleetpulse.roles.checks.verdict import Finding

@@ -6,7 +6,7 @@ it holds for every kind of overlay whose network is named in the settings.
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -15,6 +15,7 @@ from ipaddress import (
     IPv6Network,
     ip_address,
     ip_interface,
+    ip_network,
 )
 from typing import Final
 
@@ -71,6 +72,14 @@ def choose_overlay(
         )
     ]
     return tuple(sorted(chosen, key=lambda one: (one.address.version, int(one.address))))
+
+
+def overlay_networks(name: str | None, own: Callable[[], Iterable[LocalAddress]]) -> list[Network]:
+    """Return the overlay's networks: the one that is named, else the subnets of `own`.
+
+    `own` gives this machine's addresses there, and is asked only where none is named.
+    """
+    return [one.subnet for one in own()] if name is None else [ip_network(name)]
 
 
 def is_overlay(address: Address | str, networks: Iterable[Network]) -> bool:

@@ -2,24 +2,24 @@
 
 import socket
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Final
 
 from fleetpulse.config import Settings
 from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.machine import Machine
 from fleetpulse.domain.metric import FAMILIES, TOPICS
 from fleetpulse.edges.credentials.secret_file import read_private, read_secret
 from fleetpulse.edges.kafka.access import KafkaAccess, Login
 from fleetpulse.edges.kafka.grants import Grant
 from fleetpulse.edges.kafka.tls import Tls
-from fleetpulse.edges.overlay import is_overlay, overlay_addresses
+from fleetpulse.edges.overlay import is_overlay, overlay_addresses, overlay_networks
 from fleetpulse.roles.member import located
 
-ADMIN: Final = "admin"
-PRODUCER: Final = "producer"
-MONITOR: Final = "monitor"
-CONSUMERS: Final = ("consumer1", "consumer2")
-USERS: Final = (ADMIN, PRODUCER, *CONSUMERS, MONITOR)
+PRODUCER: Final = Machine.PRODUCER.user
+MONITOR: Final = Machine.MONITOR.user
+CONSUMERS: Final = (Machine.CONSUMER1.user, Machine.CONSUMER2.user)
+USERS: Final = tuple(machine.user for machine in Machine)
 # Where every role proves to `doctor` that it can write and read.
 PROBE_TOPIC: Final = "fleetpulse-doctor"
 _KEY_BYTES: Final = 64 * 1024
@@ -83,11 +83,7 @@ def _outside(settings: Settings, host: str) -> str | None:
     beyond = sorted(one for one in found if not ip_address(one.partition("%")[0]).is_loopback)
     if not beyond:
         return None
-    network = settings.overlay.network
-    if network is None:
-        networks = [one.subnet for one in overlay_addresses(None)]
-    else:
-        networks = [ip_network(network)]
+    networks = overlay_networks(settings.overlay.network, lambda: overlay_addresses(None))
     return next((one for one in beyond if not is_overlay(one, networks)), None)
 
 
@@ -117,7 +113,7 @@ def grants(settings: Settings) -> tuple[Grant, ...]:
         Grant(MONITOR, "GROUP", "fleetpulse-windows-", "READ", is_prefix=True),
         Grant(MONITOR, "TRANSACTIONAL_ID", "fleetpulse-windows-", "WRITE", is_prefix=True),
     ]
-    for user in USERS[1:]:
+    for user in (PRODUCER, *CONSUMERS, MONITOR):
         found += [
             Grant(user, "TOPIC", PROBE_TOPIC, operation)
             for operation in ("READ", "WRITE", "CREATE", "DESCRIBE_CONFIGS")

@@ -16,11 +16,11 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Final
 
 from fleetpulse.domain.errors import UsageError
+from fleetpulse.domain.role import Role
 
 _STATE: Final = PurePosixPath("/var/lib")
 # What ProtectHome= and PrivateTmp= hide from the service.
@@ -33,21 +33,6 @@ _PATH: Final = re.compile(rf"(?:/{_NAME}(?: +{_NAME})*)+")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:=@,+-]+")
 # The names that useradd takes.
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
-
-
-class Role(StrEnum):
-    """A role that a service can run."""
-
-    BROKER = "broker"
-    PRODUCER = "producer"
-    CONSUMER1 = "consumer1"
-    CONSUMER2 = "consumer2"
-    MONITOR = "monitor"
-    SPARK_STREAM = "spark-stream"
-    SPARK_JOB1 = "spark-job1"
-    SPARK_JOB2 = "spark-job2"
-
-
 JOBS: Final = (Role.SPARK_JOB1, Role.SPARK_JOB2)
 _JAVA: Final = (Role.BROKER, Role.SPARK_STREAM, *JOBS)
 # Java reads the machine's size below /proc, and so does the producer, whose samples it is.

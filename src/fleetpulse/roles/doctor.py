@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from fleetpulse.domain.role import Role
 from fleetpulse.roles.checks import broker, ground, machine, network
 from fleetpulse.roles.checks.case import Case
-from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Check, Finding, Outcome, examine
 
 _SPARK_LIMIT_S: Final = 60.0

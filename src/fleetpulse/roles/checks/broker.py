@@ -6,7 +6,6 @@
 import datetime as dt
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_network
 from typing import Final
 
 from fleetpulse.config import Settings
@@ -28,7 +27,7 @@ from fleetpulse.edges.kafka.tls import Tls, tls_problem
 from fleetpulse.edges.kafka.topics import TopicDifference, TopicSpec, create_topics, list_topics
 from fleetpulse.edges.kafka.topics import differences as topic_differences
 from fleetpulse.edges.link import Reach, addresses_of, reach
-from fleetpulse.edges.overlay import Network, is_overlay
+from fleetpulse.edges.overlay import Network, is_overlay, overlay_networks
 from fleetpulse.roles.access import CONSUMERS, PROBE_TOPIC, grants, kafka_access, tls_of
 from fleetpulse.roles.checks.case import Case, is_loopback
 from fleetpulse.roles.checks.verdict import Verdict, failed, passed, skipped, warned
@@ -144,7 +143,7 @@ def log_in(case: Case) -> Verdict:
 
 def advertised(case: Case) -> Verdict:
     """Try each address that the broker sends its clients to."""
-    networks = _overlay_networks(case)
+    networks = overlay_networks(case.settings.overlay.network, case.overlay)
     problems = []
     for host, port in case.brokers:
         if problem := _address_problem(case, host, port, networks):
@@ -291,11 +290,6 @@ def _mute(host: str, port: int) -> str:
         "is the same here and on the broker's machine, that no other program has broker.port, and "
         "that the broker is not stopped or overloaded (fleetpulse broker status)"
     )
-
-
-def _overlay_networks(case: Case) -> list[Network]:
-    network = case.settings.overlay.network
-    return [ip_network(network)] if network else [one.subnet for one in case.overlay()]
 
 
 def _address_problem(case: Case, host: str, port: int, networks: Sequence[Network]) -> str | None:

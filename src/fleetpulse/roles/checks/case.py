@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from fleetpulse.config import Settings
+from fleetpulse.domain.role import Role
 from fleetpulse.edges.java import Java
 from fleetpulse.edges.kafka.access import KafkaAccess
 from fleetpulse.edges.kafka.probe import Trip
 from fleetpulse.edges.overlay import LocalAddress, overlay_addresses
-from fleetpulse.roles.checks.role import Role
 
 _EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from fleetpulse.config import load
 from fleetpulse.domain.errors import FleetpulseError, UsageError
+from fleetpulse.domain.role import Role
 from fleetpulse.edges.jars.cache import cache_dir, check_jars
 from fleetpulse.edges.jars.ivy import pyspark_jars_dir
 from fleetpulse.edges.jars.lock import Jar, read_lock
 from fleetpulse.roles.checks.case import Case
-from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Verdict, failed, passed, skipped, warned
 from fleetpulse.roles.member import located
 from fleetpulse.roles.setup import BROKER_JARS, CONNECTOR_JARS, ready_java

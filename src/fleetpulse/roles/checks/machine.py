@@ -1,19 +1,18 @@
 """What a role needs of its own machine while it runs: room, a folder, and no port too many."""
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
 from fleetpulse.domain.errors import AlreadyRunning
-from fleetpulse.edges.overlay import Address, is_overlay
+from fleetpulse.domain.role import Role
+from fleetpulse.edges.overlay import Address, is_overlay, overlay_networks
 from fleetpulse.edges.place import Room, prove_writable, room_at
 from fleetpulse.edges.ports import OpenPort, open_ports
 from fleetpulse.edges.sink.disk import Lock
 from fleetpulse.edges.sink.state import STATE_SUFFIX, StateStore
 from fleetpulse.roles.broker import data_dir
 from fleetpulse.roles.checks.case import Case, address_of, own_addresses
-from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Verdict, failed, passed, warned
 
 _MIB: Final = 1 << 20
@@ -78,8 +77,7 @@ def _state(folder: Path, name: str) -> str | None:
 
 def ports(case: Case) -> Verdict:
     """See that nothing of ours takes connections from beyond this machine and its VPN."""
-    network = case.settings.overlay.network
-    overlay = [ip_network(network)] if network else [one.subnet for one in case.overlay()]
+    overlay = overlay_networks(case.settings.overlay.network, case.overlay)
     everything = own_addresses()
     mine = {one.address for one in everything}
     given = [address_of(one) for one in case.addresses]

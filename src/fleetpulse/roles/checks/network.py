@@ -1,10 +1,10 @@
 """The way to the broker: ZeroTier, addresses, names, connections, and the size of packets."""
 
 from collections.abc import Container, Sequence
-from ipaddress import ip_network
 from typing import Final
 
 from fleetpulse.domain.errors import AccessDenied, FleetpulseError, ServiceUnreachable
+from fleetpulse.domain.role import Role
 from fleetpulse.edges.kafka.probe import PLAIN_OPENING, TLS_OPENING, Greeting, greet
 from fleetpulse.edges.link import (
     ATTEMPT_S,
@@ -18,13 +18,12 @@ from fleetpulse.edges.link import (
     loses_large_packets,
     small_segments,
 )
-from fleetpulse.edges.overlay import Address, LocalAddress, is_overlay
+from fleetpulse.edges.overlay import Address, LocalAddress, is_overlay, overlay_networks
 from fleetpulse.edges.ports import open_ports
 from fleetpulse.edges.zerotier.answer import Membership
 from fleetpulse.roles.access import tls_of
 from fleetpulse.roles.checks.case import Case, address_of, is_loopback, own_addresses
 from fleetpulse.roles.checks.ground import locate
-from fleetpulse.roles.checks.role import Role
 from fleetpulse.roles.checks.verdict import Verdict, failed, passed, warned
 from fleetpulse.roles.network import dangers, hindrance, zerotier_of
 
@@ -164,7 +163,7 @@ def _on_overlay(
     is_here: bool,
 ) -> Verdict:
     network = case.settings.overlay.network
-    networks = [ip_network(network)] if network else [one.subnet for one in own]
+    networks = overlay_networks(network, lambda: own)
     place = ", ".join(f"{one.address} ({one.interface})" for one in own)
     if beyond := [one for one in there if not is_overlay(one, networks)]:
         text = (
