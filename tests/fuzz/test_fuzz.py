@@ -64,8 +64,13 @@ def fuzzed(name: str, seed: int, place: Path) -> Fuzzed:
         "-print_final_stats=1",
         "-verbosity=0",
     ]
+    # The most memory that a process had is handed on to what it runs in its place, so the harness,
+    # started straight from here, would be charged with that of all tests so far: a shell forks it.
     done = subprocess.run(
-        [sys.executable, HERE / "harness.py", name, *options, str(found), str(SEEDS / name)],
+        [
+            *("sh", "-c", '"$@"; exit $?', "sh"),
+            *(sys.executable, HERE / "harness.py", name, *options, found, SEEDS / name),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
