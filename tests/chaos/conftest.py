@@ -1,16 +1,8 @@
-"""How much is injected, what a machine must be able to, and the table of what came of it.
+"""What a machine must be able to, and where a test has its files."""
 
-FLEETPULSE_CHAOS=full takes the large numbers, FLEETPULSE_CHAOS_SEED the seed of an earlier run.
-"""
-
-import json
-import os
-import random
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -19,36 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
-from chaos_table import IS_FULL, Row, printed, write_results
 from injectors import lack
 
-_TABLE = pytest.StashKey[list[Row]]()
-
-
-@pytest.fixture(scope="session")
-def amount() -> Callable[[int, int], int]:
-    """Return the small number, or the large one of a full run."""
-    return lambda small, full: full if IS_FULL else small
-
-
-@pytest.fixture
-def seed() -> int:
-    given = os.environ.get("FLEETPULSE_CHAOS_SEED")
-    return int(given) if given else random.SystemRandom().randrange(10**9)
-
-
-@pytest.fixture
-def row(request: pytest.FixtureRequest, seed: int) -> Iterator[Row]:
-    """The line of the table that a test fills."""
-    found = Row(request.node.nodeid, request.node.name, seed)
-    request.config.stash.setdefault(_TABLE, []).append(found)
-    sys.stdout.write(
-        f"seed {seed}; again: FLEETPULSE_CHAOS_SEED={seed} python -m pytest '{found.test}'\n"
-    )
-    start_s = time.monotonic()
-    yield found
-    found.seconds = time.monotonic() - start_s
-    sys.stdout.write(f"{json.dumps(asdict(found))}\n")
+from chaos_table import Row
 
 
 @pytest.fixture
@@ -90,25 +55,3 @@ def tracing() -> None:
 def mounting() -> None:
     """Disks can be made and mounted here."""
     _need("mount", "umount", "findmnt", "mkfs.ext4", "e2fsck")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: pytest.TestReport = yield  # type: ignore[assignment]
-    row = getattr(item, "funcargs", {}).get("row")
-    if call.when == "call" and isinstance(row, Row):
-        row.passed = report.passed
-    return report
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    rows = config.stash.get(_TABLE, [])
-    if not rows:
-        return
-    terminalreporter.section(f"chaos: {'full' if IS_FULL else 'small'} numbers")
-    for line in printed(rows):
-        terminalreporter.line(line)
-    if IS_FULL:
-        write_results(rows)

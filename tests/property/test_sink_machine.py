@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from model_disk import Crash, Fault, ModelDisk
 
+from chaos_table import IS_FULL
 from fleetpulse.domain.errors import (
     AlreadyRunning,
     DamagedState,
@@ -53,7 +54,6 @@ from fleetpulse.edges.sink import (
 )
 from fleetpulse.edges.sink.state import read_state
 
-IS_FULL = os.environ.get("FLEETPULSE_CHAOS") == "full"
 NAME = "consumer1"
 STATE = f"{NAME}.state.db"
 HEADER = "ts,server_id,cpu_pct\n"

@@ -1,4 +1,4 @@
-"""The table that the chaos tests end with: what was injected, and what came of it."""
+"""The table that tests of faults end with: what was injected, and what came of it."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-RESULTS = Path(__file__).parents[2] / "bench" / "results" / "chaos.json"
+RESULTS = Path(__file__).parents[1] / "bench" / "results" / "chaos.json"
 IS_FULL = os.environ.get("FLEETPULSE_CHAOS") == "full"
 
 
@@ -43,12 +43,11 @@ HEADINGS = "fault,injected,produced,acknowledged,rows,rejects,lost,duplicated,to
 def printed(rows: Sequence[Row]) -> list[str]:
     """Return the lines of the table."""
     lines = [HEADINGS.split(","), *(row.cells() for row in rows)]
+    notes = ["", *(row.note for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
-        "  ".join(
-            [name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])],
-        ).rstrip()
-        for name, *cells in lines
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), note]).rstrip()
+        for (name, *cells), note in zip(lines, notes, strict=True)
     ]
 
 
