@@ -16,12 +16,12 @@ from itertools import chain, pairwise
 from pathlib import Path
 from threading import Event, Thread
 
-from chaos_table import Row
 from confluent_kafka import Producer, TopicCollection, TopicPartition
 from injectors import wait_until
 from oracle import BAD, Fleet, Sent
 from second_client import read_again
 
+from chaos_table import Row
 from fleetpulse.codec.message import decode_message
 from fleetpulse.codec.rejects import message_reject_line, rejects_file_name
 from fleetpulse.codec.table import record_line, table_header

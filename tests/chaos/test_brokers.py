@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 from consumer_case import TOPICS, ConsumerCase
 from injectors import process_state, wait_until
 
+from chaos_table import Row
 from fleetpulse.config import Settings
 from fleetpulse.domain.metric import CPU, MEM
 from fleetpulse.edges.kafka import broker

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from consumer_case import ConsumerCase
 
+from chaos_table import Row
 from fleetpulse.edges.kafka.address import free_port
 
 STEPS = 20

@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from confluent_kafka import Consumer, TopicPartition
 from consumer_case import REJECTS_FILE, TOPICS, ConsumerCase
 from injectors import Disk, ext4_disk, small_disk, trace_options
 
+from chaos_table import Row
 from fleetpulse.edges.sink import Batch, FileSpec, Lines, open_sink
 
 STEPS = 20

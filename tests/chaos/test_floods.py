@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from consumer_case import REJECTS_FILE, TOPICS, ConsumerCase
 from injectors import trace_options
 from oracle import BAD, START_MS, Sent
 
+from chaos_table import Row
 from fleetpulse.domain.clock import iso_text
 from fleetpulse.domain.metric import CPU
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from injectors import Disk, ext4_disk, wait_until
 from sink_bench import SinkBench, sink_server
+
+from chaos_table import Row
 
 # A folder of its own for so many cuts: the first of them hits files that are only just made.
 CUTS_A_FOLDER = 5

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from consumer_case import ConsumerCase, end_in
 from injectors import Traced, process_state, trace_options, wait_until
+
+from chaos_table import Row
 
 STEPS = 200
 # Where a kill of the whole role may strike: what writes, syncs and opens.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos_table import Row
 from sink_bench import SinkBench, sink_server
+
+from chaos_table import Row
 
 BATCHES = 3
 # A small run takes one in so many of the first kills, and of those in the recovery after each.
