@@ -200,9 +200,11 @@ def test_a_file_that_a_running_role_keeps_is_not_replaced(tmp_path: Path) -> Non
     source.write_text(COLUMNS)
     with open_sink(kept.parent, "monitor", [FileSpec(kept.name, "header\n")]):
         pass
-    done = run(tmp_path, "analyze", "cpu-mem", "--cpu", str(source), "--mem", str(source))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"fleetpulse: {kept}: a role that runs on")
+    batch = ("analyze", "cpu-mem", "--cpu", str(source), "--mem", str(source))
+    for command in (batch, ("spark-stream", "--csv")):
+        done = run(tmp_path, *command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"fleetpulse: {kept}: a role that runs on")
     assert kept.read_text() == "header\n"
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ from fleetpulse.edges.credentials.authority import Authority
 from fleetpulse.edges.credentials.certificate import certificate_facts
 from fleetpulse.edges.credentials.folder import PRIVATE, replace_file
 from fleetpulse.edges.credentials.secret_file import read_secret
+from fleetpulse.edges.overlay import LocalAddress
+from fleetpulse.edges.zerotier.addressing import rfc4193_address
+from fleetpulse.roles import member
 
 MACHINES = ("broker", "producer", "consumer1", "consumer2", "monitor")
 USERS = {machine: machine for machine in MACHINES} | {"broker": "admin"}
@@ -363,6 +367,30 @@ def test_a_new_address_of_the_broker_is_missed_and_renewed(security: Command) ->
     assert "PROBLEM: is not for hosts.broker, which is 10.147.17.9" in missed.out
     security("renew", "--role", "broker")
     assert security("show").code == 0
+
+
+def test_a_broker_that_is_a_member_of_a_network_has_its_certificate_for_the_address(
+    security: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = rfc4193_address("8056c2e21c000001", "0123456789")
+    own = LocalAddress(ours, ip_network(f"{ours}/88", strict=False), "zt0")
+    monkeypatch.setattr(member, "overlay_addresses", lambda _network: (own,))
+    settings = Path("config/config.yaml")
+    settings.write_text(settings.read_text().replace("10.147.17.1", "zt:eb8d45c5c9"))
+    assert security("init").code == 0
+    address = str(rfc4193_address("8056c2e21c000001", "eb8d45c5c9"))
+    folder = Path("security")
+    assert address in certificate_facts(folder / "broker/identity.pem", folder / "ca.pem").hosts
+    assert load(folder / "producer/config.yaml", {}).settings.hosts.broker == "zt:eb8d45c5c9"
+    assert security("show").code == 0
+
+    # Elsewhere nobody knows where that is: only what needs it suffers.
+    monkeypatch.setattr(member, "overlay_addresses", lambda _network: ())
+    assert security("renew", "--role", "producer").code == 0
+    assert "zt:eb8d45c5c9: this machine has no address on a ZeroTier" in security("show").out
+    failed = security("renew")
+    assert failed.code != 0
+    assert "zt:eb8d45c5c9: this machine has no address on a ZeroTier" in failed.err
 
 
 @pytest.mark.parametrize("sync", range(1, 8))

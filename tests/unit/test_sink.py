@@ -272,10 +272,10 @@ def altered(folder: Path, statement: str) -> None:
 
 def test_a_state_of_a_newer_version_is_refused(folder: Path) -> None:
     filled(folder)
-    altered(folder, "UPDATE meta SET schema_version = 3")
-    with pytest.raises(DamagedState, match="format 3, wanted 2"):
+    altered(folder, "UPDATE meta SET schema_version = 4")
+    with pytest.raises(DamagedState, match="format 4, wanted 3"):
         opened(folder)
-    with pytest.raises(DamagedState, match="format 3, wanted 2"):
+    with pytest.raises(DamagedState, match="format 4, wanted 3"):
         committed_bytes(folder / CSV.name)
 
 
@@ -284,6 +284,8 @@ def test_a_state_of_a_newer_version_is_refused(folder: Path) -> None:
     [
         "DELETE FROM meta",
         "UPDATE partition SET next_offset = 'many'",
+        "UPDATE partition SET next_offset = next_offset + 1",
+        "UPDATE partition SET leader_epoch = 77",
         "UPDATE file SET committed_bytes = 'many'",
         "UPDATE partition SET clock_start = 'soon', clock_ms = 1",
         "DROP TABLE counter",

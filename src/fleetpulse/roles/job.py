@@ -54,12 +54,17 @@ def plan_of(settings: Settings, job: Job) -> Plan:
         raise UsageError(f"{out}: this is a folder, wanted a file to write")
     if out.resolve() in [path.resolve() for path in first + second]:
         raise UsageError(f"{out}: this is an input of the same job, wanted another file to write")
+    check_nobodys(out)
+    return Plan(job.family, (first, second), out, out.with_name(rejects_file_name(job.name)))
+
+
+def check_nobodys(out: Path) -> None:
+    """Raise UsageError for a file that a role keeps, and what `committed_bytes` raises."""
     if committed_bytes(out) is not None:
         raise UsageError(
-            f"{out}: a role that runs on (monitor, or a consumer) keeps this file; choose another "
-            "with --out, or give the role another output_dir"
+            f"{out}: a role that runs on (monitor, or a consumer) keeps this file; give one of "
+            "them another output_dir, or a batch job another --out"
         )
-    return Plan(job.family, (first, second), out, out.with_name(rejects_file_name(job.name)))
 
 
 def _checked_inputs(

@@ -26,6 +26,7 @@ from fleetpulse.edges.credentials.authority import Authority
 from fleetpulse.edges.credentials.certificate import CertificateFacts, certificate_facts
 from fleetpulse.edges.credentials.folder import PRIVATE, PUBLIC, new_folder, replace_file
 from fleetpulse.edges.credentials.secret_file import read_secret
+from fleetpulse.roles.member import located
 
 # Time to renew before the roles stop.
 WARNING_DAYS: Final = 30
@@ -71,7 +72,7 @@ def init(settings: Settings, folder: Path, days: int) -> tuple[MachineFolder, ..
     """Make the security folder; return its machines.
 
     Their certificates hold for `days`. Raises UsageError where `folder` is there already or no host
-    of the broker is set, and DiskError; nothing is left then.
+    of the broker is set, DiskError, and what `located` raises; nothing is left then.
     """
     hosts = _broker_hosts(settings)
     now = dt.datetime.now(dt.UTC)
@@ -99,16 +100,16 @@ def renew(
 
     Returns the machines whose folders have changed; with new passwords the broker's is one of them.
     The broker's certificate is for the host in its own settings, as they are now. Raises UsageError
-    where the folder is not as `init` made it, and DiskError; each file is then the old or the new
-    one, whole.
+    where the folder is not as `init` made it, DiskError, and what `located` raises; each file is
+    then the old or the new one, whole.
     """
     if not (folder / CA).exists():
         raise UsageError(f"{folder}: no security folder; make one with: fleetpulse security init")
     authority = Authority.read(folder / CA_KEY, folder / CA)
     settings = load(folder / Machine.BROKER / SETTINGS, {}).settings
-    hosts = _broker_hosts(settings)
     now = dt.datetime.now(dt.UTC)
     machines = tuple(Machine) if only is None else (only,)
+    hosts = _broker_hosts(settings) if Machine.BROKER in machines else ()
     for machine in machines:
         names = hosts if machine is Machine.BROKER else ()
         identity = authority.issue(machine, names, now, days)
@@ -157,11 +158,12 @@ def show_own(settings: Settings) -> tuple[Finding, ...]:
 
 
 def _broker_hosts(settings: Settings) -> tuple[str, ...]:
-    if settings.hosts.broker is None:
+    host = located(settings).hosts.broker
+    if host is None:
         raise UsageError(
             "no broker address: set hosts.broker, the broker's certificate is made for it"
         )
-    return tuple(dict.fromkeys((settings.hosts.broker, *_LOOPBACK)))
+    return tuple(dict.fromkeys((host, *_LOOPBACK)))
 
 
 def _machine_folders(
@@ -206,7 +208,7 @@ def _machine_finding(folder: Path, machine: Machine, now: dt.datetime) -> Findin
     problems = list(found.problems)
     try:
         if machine is Machine.BROKER and found.facts:
-            host = load(own / SETTINGS, {}).settings.hosts.broker
+            host = located(load(own / SETTINGS, {}).settings).hosts.broker
             if host not in found.facts.hosts:
                 problems.append(
                     f"is not for hosts.broker, which is {host}; fleetpulse security renew "

@@ -28,6 +28,7 @@ from fleetpulse.edges.spark.session import open_session
 from fleetpulse.roles.access import kafka_access
 from fleetpulse.roles.analyze import SparkOptions
 from fleetpulse.roles.delivery import Delivery
+from fleetpulse.roles.job import check_nobodys
 from fleetpulse.roles.refusals import REJECTS_FILE, ROLE, Refusals
 from fleetpulse.roles.stream_run import StreamRun
 from fleetpulse.roles.stream_start import check, meaning, reading, session_options
@@ -80,6 +81,9 @@ def stream(
     A start goes on where the last one ended. Raises UsageError, ServiceUnreachable, AlreadyRunning,
     DiskError, DamagedState, DataChanged and FleetpulseError where Spark fails.
     """
+    if options.is_csv:
+        for family in FAMILIES:
+            check_nobodys(settings.windows_path(family))
     access = kafka_access(settings, say)
     check(settings, access)
     opened = open_session(session_options(settings, spark, say))

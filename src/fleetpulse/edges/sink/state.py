@@ -21,7 +21,7 @@ from fleetpulse.domain.text import one_line
 from fleetpulse.edges.sink.disk import open_regular, sync_folder
 from fleetpulse.edges.sink.wal import is_without_beginning
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 # A commit that finds a longer log moves it to the database, which takes twice as long.
 _LOG_PAGES: Final = 4096
 STATE_SUFFIX: Final = ".state.db"
@@ -31,7 +31,8 @@ CREATE TABLE meta(schema_version INTEGER NOT NULL, starts INTEGER NOT NULL);
 CREATE TABLE partition(
   topic TEXT NOT NULL, partition INTEGER NOT NULL, topic_id TEXT, next_offset INTEGER NOT NULL,
   leader_epoch INTEGER, last_offset INTEGER, last_fingerprint INTEGER,
-  clock_start TEXT, clock_ms INTEGER, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
+  clock_start TEXT, clock_ms INTEGER, checksum INTEGER NOT NULL, PRIMARY KEY (topic, partition)
+  ) WITHOUT ROWID;
 CREATE TABLE file(
   path TEXT NOT NULL PRIMARY KEY, committed_bytes INTEGER NOT NULL, lines INTEGER NOT NULL,
   running_crc INTEGER NOT NULL, tail_crc INTEGER NOT NULL, modified_ns INTEGER NOT NULL
@@ -126,7 +127,7 @@ class StateStore:
     def positions(self) -> dict[Partition, Position]:
         """Return the position of every known partition."""
         with _explained(self.path):
-            return _positions(self._database)
+            return _positions(self._database, self.path)
 
     def counters(self) -> dict[str, int]:
         """Return the counters by class."""
@@ -154,9 +155,9 @@ class StateStore:
             )
             self._database.executemany(
                 "INSERT OR REPLACE INTO partition(topic, partition, topic_id, next_offset, "
-                "leader_epoch, last_offset, last_fingerprint, clock_start, clock_ms) "
-                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_position_row, positions),
+                "leader_epoch, last_offset, last_fingerprint, clock_start, clock_ms, checksum) "
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((*row, _row_checksum(row)) for row in map(_position_row, positions)),
             )
             self._database.executemany(
                 "INSERT INTO counter VALUES(?, ?) ON CONFLICT(class) DO UPDATE SET n = n + ?",
@@ -218,7 +219,7 @@ def read_state(state_path: Path) -> StateView | None:
         _check_version(database, state_path)
         return StateView(
             _files(database),
-            _positions(database),
+            _positions(database, state_path),
             _counters(database),
             _notes(database, state_path),
         )
@@ -292,12 +293,18 @@ def _files(database: sqlite3.Connection) -> dict[str, FileState]:
     return {row[0]: FileState(row[0], *map(int, row[1:])) for row in rows}
 
 
-def _positions(database: sqlite3.Connection) -> dict[Partition, Position]:
+def _positions(database: sqlite3.Connection, path: Path) -> dict[Partition, Position]:
     rows = database.execute(
         "SELECT topic, partition, topic_id, next_offset, leader_epoch, last_offset, "
-        "last_fingerprint, clock_start, clock_ms FROM partition"
+        "last_fingerprint, clock_start, clock_ms, checksum FROM partition"
     )
-    return {position.partition: position for position in map(_position, rows)}
+    found = {}
+    for *row, checksum in rows:
+        if _row_checksum(tuple(row)) != checksum:
+            raise _damaged(path, f"the position of {row[0]}-{row[1]} does not match its checksum")
+        position = _position(tuple(row))
+        found[position.partition] = position
+    return found
 
 
 def _counters(database: sqlite3.Connection) -> dict[str, int]:
@@ -325,6 +332,11 @@ def _position_row(position: Position) -> tuple[str | int | None, ...]:
         clock.start_date.isoformat() if clock else None,
         clock.last_ms if clock else None,
     )
+
+
+def _row_checksum(row: tuple[str | int | None, ...]) -> int:
+    # SQLite itself notices a damaged page only where its structure suffers.
+    return zlib.crc32(repr(row).encode())
 
 
 def _position(row: tuple[Any, ...]) -> Position:
