@@ -42,6 +42,7 @@ from lab import (
     remove_stale,
     run_tool,
 )
+from relay import Relay, relayed
 
 PORT = 7777
 Cut = Callable[[Host], AbstractContextManager[Fault]]
@@ -255,6 +256,33 @@ def test_a_narrow_link_makes_packets_wait(lab: Lab, wire: socket.socket) -> None
     with narrow(lab.producer, 1000) as found:
         assert echo(wire, LARGE)
         assert found.hits() > 0
+
+
+def test_what_comes_late_comes_whole(lab: Lab, wire: socket.socket) -> None:
+    with relayed(Relay(lab.broker, PORT, delay_s=0.2)) as found:
+        with pytest.raises(ConnectionError):
+            echo(wire)
+        start_s = time.monotonic()
+        assert is_answered(lab, LARGE)
+        assert time.monotonic() - start_s >= 0.4
+        assert found.hits() >= 2
+    start_s = time.monotonic()
+    assert is_answered(lab, LARGE)
+    assert time.monotonic() - start_s < 0.4
+
+
+def test_a_half_closed_connection_says_no_more_and_still_listens(lab: Lab) -> None:
+    with (
+        echoing(lab.broker, lab.broker.address),
+        relayed(Relay(lab.broker, PORT, half_close_s=0.2)) as found,
+        lab.producer.connect(lab.broker.address, PORT) as connection,
+    ):
+        assert echo(connection)
+        assert found.hits() == 0
+        assert connection.recv(1) == b""
+        assert found.hits() == 1
+        for _ in range(10):
+            connection.sendall(LARGE)
 
 
 def test_a_link_that_is_down_comes_back_with_its_address(lab: Lab, wire: socket.socket) -> None:

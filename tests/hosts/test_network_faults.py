@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import faults
 from fleet import PORT, Consumer, Fleet, await_rows, check_rows
 from lab import Host, Lab, awaited
+from relay import Relay, relayed
 
 from chaos_table import Row
 
@@ -39,6 +40,8 @@ FAULTS: dict[str, Injector] = {
     "flapping": lambda host: faults.flapping(host, 0.7, 0.3),
     "black-hole": lambda host: faults.black_hole(host, 576),
     "narrow": lambda host: faults.narrow(host, 32),
+    "latency": lambda host: relayed(Relay(host, PORT, delay_s=0.3)),
+    "half-closed": lambda host: relayed(Relay(host, PORT, half_close_s=1.0)),
 }
 
 
@@ -92,7 +95,7 @@ class Episodes:
 def episodes(
     fleet: Fleet, wanted: Mapping[str, bytes], row: Row, amount: Callable[[int, int], int]
 ) -> Episodes:
-    return Episodes(fleet, wanted, row, amount(1, 4))
+    return Episodes(fleet, wanted, row, amount(1, 3))
 
 
 @pytest.mark.timeout(600)
