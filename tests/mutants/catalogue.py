@@ -185,6 +185,13 @@ MUTANTS = (
     ),
     Mutant("links are followed", DISK, "flags | os.O_NOFOLLOW |", "flags |", (SINK,)),
     Mutant(
+        "a changed offset in the state is believed",
+        STATE,
+        "        if _row_checksum(tuple(row)) != checksum:\n",
+        "        if False:\n",
+        (SINK,),
+    ),
+    Mutant(
         "an older state is believed",
         STORE,
         "    if 0 < starts < noted:\n",
