@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_power_loss_takes_no_commit_that_was_reported(
                 place / "errors"
             ).read_text()
             bench.check(bench.acknowledged())
-            is_last = number % CUTS_A_FOLDER == CUTS_A_FOLDER - 1
-            commits += bench.acknowledged() if is_last else 0
+            if number % CUTS_A_FOLDER == CUTS_A_FOLDER - 1:
+                commits += bench.acknowledged()
+                # A fast machine fills the disk.
+                shutil.rmtree(folder.parent)
     row.injected, row.acknowledged = disk.cuts, commits
     row.note = "acknowledged counts commits"
