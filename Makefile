@@ -51,7 +51,7 @@ test: $(DEV) $(JARS) ## Run all tests, with a real Kafka and a real Spark
 	@$(BIN)/python -m pytest $(ARGS)
 
 chaos: $(DEV) $(JARS) ## Break everything hundreds of times and print what was lost: nothing (under an hour)
-	@FLEETPULSE_CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/e2e/test_replay_kills.py \
+	@FLEETPULSE_CHAOS=full $(BIN)/python -m pytest tests/chaos tests/e2e/test_replay_kills.py \
 	  tests/hosts/test_network_faults.py tests/property/test_sink_machine.py tests/fuzz $(ARGS)
 
 mutants: $(DEV) $(JARS) ## Change the source in dozens of wrong ways and name the test that notices each (5 minutes)
