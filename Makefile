@@ -54,7 +54,7 @@ chaos: $(DEV) $(JARS) ## Break everything hundreds of times and print what was l
 	@FLEETPULSE_CHAOS=full $(BIN)/python -m pytest tests/chaos tests/e2e/test_replay_kills.py \
 	  tests/hosts/test_network_faults.py tests/property/test_sink_machine.py tests/fuzz $(ARGS)
 
-mutants: $(DEV) $(JARS) ## Change the source in dozens of wrong ways and name the test that notices each (5 minutes)
+mutants: $(DEV) $(JARS) ## Change the source in dozens of wrong ways and name the test that notices each (3 minutes)
 	@$(BIN)/python tests/mutants/runner.py $(ARGS)
 
 test-daily: $(DEV) $(JARS) ## Compare engine and Spark over a day of a fleet (5 million messages, minutes)
