@@ -356,8 +356,9 @@ class SinkMachine(RuleBasedStateMachine):
         assert self.old_state
         starts, content = self.old_state
         noted = (self.folder / f"{NAME}.lock").read_text().split()[1:]
-        # A power cut may have taken the note; then an older state is as good as a new one.
-        if not noted or int(noted[0]) <= starts:
+        # A power cut may have taken the note, of which zeros may be left; then an older state is as
+        # good as a new one.
+        if not noted or not noted[0].isdecimal() or int(noted[0]) <= starts:
             return
         self.keep_aside()
         for path in self.folder.glob(f"{STATE}*"):
