@@ -329,9 +329,9 @@ def in_time(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
     """Return a target that also fails where it takes a second."""
 
     def timed(data: bytes) -> None:
-        start_s = time.process_time()
+        start_s = time.thread_time()
         target(data)
-        took_s = time.process_time() - start_s
+        took_s = time.thread_time() - start_s
         assert took_s < LONGEST_S, f"{took_s:.1f} s for {len(data)} bytes"
 
     return timed

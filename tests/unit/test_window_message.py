@@ -55,6 +55,9 @@ def test_fields_that_are_not_known_are_ignored() -> None:
         encode_window(window()).replace(b"20:53:30", b"30:53:30"),
         encode_window(window()).replace(b"20:53:30Z", b"20:53:30"),
         encode_window(window()).replace(b"idle", b"nobody"),
+        # Ids that no message of ours brings, and that a message of ours would not carry.
+        encode_window(window()).replace(b'"server_id":"', b'"server_id":"a\\\\'),
+        encode_window(window()).replace(b'"server_id":"', b'"server_id":5,"was":"'),
         encode_window(window()).replace(b"11939/200", b"1/0"),
         encode_window(window()).replace(b"59.70", b'"much"'),
         encode_window(window()).replace(b"59.70", b"Infinity"),

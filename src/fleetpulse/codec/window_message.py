@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
 
+from fleetpulse.codec.field import check_server_id
 from fleetpulse.domain.aggregate import WindowRow
 from fleetpulse.domain.clock import EPOCH, iso_text
 from fleetpulse.domain.closing import ClosedBy, ClosedWindow
@@ -67,10 +68,12 @@ def decode_window(payload: bytes | None) -> ClosedWindow | Reject:
 
 def _window(found: Mapping[str, Any]) -> ClosedWindow:
     family = _FAMILY_OF[found["family"]]
+    if (refused := check_server_id(found["server_id"])) is not None:
+        raise ValueError(refused.reason)
     first, second = (found["metrics"][metric.name] for metric in family.metrics)
     row = WindowRow(
         family,
-        str(found["server_id"]),
+        found["server_id"],
         _instant_ms(found["start"]),
         _instant_ms(found["end"]),
         (_hundredths(first["reported"]), _hundredths(second["reported"])),
