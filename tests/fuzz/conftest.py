@@ -34,6 +34,12 @@ def fuzzing(request: pytest.FixtureRequest) -> Fuzzing:
     return _begun(request.config)
 
 
+@pytest.fixture
+def seed(fuzzing: Fuzzing) -> int:
+    """All targets have one seed, whichever test prints it."""
+    return fuzzing.seed
+
+
 def _begun(config: pytest.Config) -> Fuzzing:
     if _FUZZING not in config.stash:
         config.stash[_FUZZING] = Fuzzing()

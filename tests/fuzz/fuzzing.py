@@ -42,7 +42,6 @@ END_S = 2 * (SECONDS + HANG_S + START_S) * len(TARGETS) / AT_ONCE
 class Fuzzed:
     """What became of the fuzzing of a target."""
 
-    seed: int
     code: int
     tried: int
     output: str
@@ -53,7 +52,7 @@ class Fuzzing:
 
     def __init__(self) -> None:
         given = os.environ.get("FLEETPULSE_CHAOS_SEED")
-        self._seed = int(given) if given else random.SystemRandom().randrange(1, 2**31)
+        self.seed = int(given) if given else random.SystemRandom().randrange(1, 2**31)
         self._place = Path(mkdtemp(prefix="fleetpulse-fuzz-"))
         self._processes: list[subprocess.Popen[str]] = []
         self._pool = ThreadPoolExecutor(AT_ONCE)
@@ -86,7 +85,7 @@ class Fuzzing:
         options = [
             f"-dict={words}",
             f"-max_total_time={SECONDS}",
-            f"-seed={self._seed}",
+            f"-seed={self.seed}",
             f"-rss_limit_mb={MOST_MEMORY_MB}",
             f"-timeout={HANG_S}",
             "-max_len=8192",
@@ -112,7 +111,7 @@ class Fuzzing:
         self._processes.append(process)
         output, _ = process.communicate(timeout=SECONDS + HANG_S + START_S)
         tried = re.search(r"number_of_executed_units: +(\d+)", output)
-        return Fuzzed(self._seed, process.returncode, int(tried[1]) if tried else 0, output)
+        return Fuzzed(process.returncode, int(tried[1]) if tried else 0, output)
 
 
 def lack() -> str | None:

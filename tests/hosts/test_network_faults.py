@@ -61,22 +61,27 @@ class Episodes:
     row: Row
     times: int
 
-    def run(self, kind: str, inject: Callable[[Fleet], None]) -> None:
+    def run(self, kind: str, injector: Injector, meanwhile: Callable[[Fleet], object]) -> None:
         """Inject while rows are on their way, and see that each of them arrives once."""
         self.row.fault, self.row.injected = f"network: {kind}", 0
         slowest_s = 0.0
         for number in range(self.times):
-            healing_s = self._run_one(self.fleet.tagged(f"{kind}-{number}"), inject)
+            mine = self.fleet.tagged(f"{kind}-{number}")
+            healing_s = self._run_one(mine, injector, meanwhile)
             slowest_s = max(slowest_s, healing_s)
             self.row.injected += 1
         self.row.note = f"all rows within {slowest_s:.1f} s of its end"
 
-    def _run_one(self, mine: Fleet, inject: Callable[[Fleet], None]) -> float:
+    def _run_one(
+        self, mine: Fleet, injector: Injector, meanwhile: Callable[[Fleet], object]
+    ) -> float:
         with mine.consuming() as consumers:
             producer = mine.produce("--speed", SPEED)
             awaited(lambda: all(one.has_begun() for one in consumers), "the first rows arrived")
-            assert not any(one.has(self.wanted) for one in consumers)
-            inject(mine)
+            with injector(mine.lab.broker) as fault:
+                assert not any(one.has(self.wanted) for one in consumers)
+                meanwhile(mine)
+                assert fault.hits() > 0
             healed_s = time.monotonic()
             await_rows(consumers, self.wanted)
             healing_s = time.monotonic() - healed_s
@@ -101,23 +106,13 @@ def episodes(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", FAULTS)
 def test_roles_survive_it_and_every_row_arrives_once(episodes: Episodes, kind: str) -> None:
-    def inject(mine: Fleet) -> None:
-        with FAULTS[kind](mine.lab.broker) as fault:
-            Event().wait(LASTS_S)
-            assert fault.hits() > 0
-
-    episodes.run(kind, inject)
+    episodes.run(kind, FAULTS[kind], lambda _: Event().wait(LASTS_S))
 
 
 @pytest.mark.timeout(600)
 def test_a_broker_that_comes_back_unheard_is_found_again(episodes: Episodes) -> None:
-    def inject(mine: Fleet) -> None:
-        # Its old connections are gone, and nobody is told.
-        with faults.silent_ends(mine.lab.broker) as fault:
-            mine.restart_broker()
-            assert fault.hits() > 0
-
-    episodes.run("half-open", inject)
+    # Its old connections are gone, and nobody is told.
+    episodes.run("half-open", faults.silent_ends, Fleet.restart_broker)
 
 
 def test_a_wrong_clock_of_the_broker_changes_no_row(

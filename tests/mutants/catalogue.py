@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant(
         "a changed offset in the state is believed",
         STATE,
-        "        if _row_checksum(tuple(row)) != checksum:\n",
+        "        if _row_checksum(row) != checksum:\n",
         "        if False:\n",
         (SINK,),
     ),

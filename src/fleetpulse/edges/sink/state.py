@@ -299,10 +299,11 @@ def _positions(database: sqlite3.Connection, path: Path) -> dict[Partition, Posi
         "last_fingerprint, clock_start, clock_ms, checksum FROM partition"
     )
     found = {}
-    for *row, checksum in rows:
-        if _row_checksum(tuple(row)) != checksum:
+    for *columns, checksum in rows:
+        row = tuple(columns)
+        if _row_checksum(row) != checksum:
             raise _damaged(path, f"the position of {row[0]}-{row[1]} does not match its checksum")
-        position = _position(tuple(row))
+        position = _position(row)
         found[position.partition] = position
     return found
 
